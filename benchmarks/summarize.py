@@ -1,0 +1,127 @@
+"""Tables of what benchmarks/train.sh left in benchmarks/runs, as CSV and Markdown in results/.
+
+python benchmarks/summarize.py lunarlander            results/lunarlander.{csv,md}, ..._curves.csv
+python benchmarks/summarize.py defaults ENV [ENV ..]  results/defaults.{csv,md}
+python benchmarks/summarize.py ablations NAME [..]    results/ablations.{csv,md}, ..._curves.csv
+"""
+
+import csv
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+HERE = Path(__file__).parent
+CURVES = ("charts/episodic_return", "losses/approx_kl", "losses/clipfrac")
+
+
+def read_seeds(name: str) -> list[dict]:
+    """What each finished seed of a run logged: tag -> events, and its greedy return."""
+    seeds = []
+    for folder in sorted((HERE / "runs" / name).iterdir(), key=lambda path: int(path.name)):
+        if not (folder / "finished").exists():
+            continue
+        (run,) = (folder / "runs").iterdir()
+        events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+        events.Reload()
+        scalars = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+        greedy = scalars["eval/episodic_return"][0].value
+        seeds.append({"seed": int(folder.name), "greedy": greedy, "scalars": scalars})
+    return seeds
+
+
+def time_to_200(scalars: dict) -> tuple[int, float] | None:
+    """Steps and seconds until the mean of the last 100 episodes reached 200, if it did."""
+    means, times = scalars.get("charts/episodic_return_100", []), scalars["charts/wall_time"]
+    step = next((event.step for event in means if event.value >= 200), None)
+    return step and (step, next(event.value for event in times if event.step == step))
+
+
+def interval(x: list[float]) -> tuple[float, float]:
+    """95% bootstrap interval of the mean."""
+    means = np.random.default_rng(0).choice(x, (10_000, len(x))).mean(1)
+    return tuple(np.percentile(means, [2.5, 97.5]))
+
+
+def origin() -> str:
+    """Which commit, on what machine."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True
+    ).stdout.strip()
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
+    return f"Commit {commit}, {cpu}, {os.cpu_count()} cores, Python {platform.python_version()}."
+
+
+def write(name: str, header: list[str], rows: list[list], table: list[str]) -> None:
+    results = HERE / "results"
+    with open(results / f"{name}.csv", "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    if table:
+        (results / f"{name}.md").write_text("\n".join([*table, "", origin(), ""]))
+        print("\n".join(table))
+
+
+def write_curves(name: str, runs: dict[str, list[dict]]) -> None:
+    rows = [
+        [run, seed["seed"], event.step, tag, f"{event.value:.5g}"]
+        for run, seeds in runs.items()
+        for seed in seeds
+        for tag in CURVES
+        for event in seed["scalars"][tag]
+    ]
+    write(f"{name}_curves", ["run", "seed", "step", "tag", "value"], rows, [])
+
+
+def lunarlander() -> None:
+    seeds = read_seeds("lunarlander")
+    rows, table = (
+        [],
+        ["| seed | steps to 200 | seconds to 200 | greedy return |", "|---|---|---|---|"],
+    )
+    for seed in seeds:
+        steps, seconds = time_to_200(seed["scalars"]) or (None, None)
+        rows.append([seed["seed"], steps, seconds and round(seconds, 1), round(seed["greedy"], 1)])
+    for row in rows:
+        table.append("| " + " | ".join("-" if x is None else f"{x:,}" for x in row) + " |")
+    columns = list(zip(*rows, strict=True))[1:]
+    medians = [np.median([np.inf if x is None else x for x in column]) for column in columns]
+    table.append("| median | " + " | ".join(f"{x:,.1f}".removesuffix(".0") for x in medians) + " |")
+    above = sum(row[-1] > 200 for row in rows)
+    write("lunarlander", ["seed", "steps_to_200", "seconds_to_200", "greedy_return"], rows, table)
+    write_curves("lunarlander", {"lunarlander": seeds})
+    print(f"{above} of {len(rows)} seeds above 200")
+
+
+def compare(name: str, first_column: str, runs: list[str]) -> None:
+    """A row for each run: the greedy return over its seeds."""
+    rows = []
+    table = [f"| {first_column} | seeds | mean [95% interval] | median | worst | best |"]
+    table.append("|---|---|---|---|---|---|")
+    for run in runs:
+        greedy = [seed["greedy"] for seed in read_seeds(run)]
+        rows.extend([run, i + 1, round(x, 1)] for i, x in enumerate(greedy))
+        low, high = interval(greedy)
+        table.append(
+            f"| {run} | {len(greedy)} | {np.mean(greedy):.1f} [{low:.1f}, {high:.1f}]"
+            f" | {np.median(greedy):.1f} | {min(greedy):.1f} | {max(greedy):.1f} |"
+        )
+    write(name, [first_column, "seed", "greedy_return"], rows, table)
+
+
+if __name__ == "__main__":
+    (HERE / "results").mkdir(exist_ok=True)
+    what, *names = sys.argv[1:]
+    if what == "lunarlander":
+        lunarlander()
+    elif what == "defaults":
+        compare("defaults", "environment", names)
+    else:
+        compare("ablations", "variant", names)
+        write_curves("ablations", {name: read_seeds(name) for name in names})

@@ -1,0 +1,399 @@
+"""PPO-Clip (proximal policy optimization) for discrete actions, Discrete and MultiDiscrete.
+
+    python ppo.py --env-id LunarLander-v3 --total-timesteps 300000
+    tensorboard --logdir runs
+
+(1) to (20) are the equations of README.md. Shapes: T steps a rollout, N environments, B valid
+samples of a rollout, M a minibatch, D observation size, H heads (action components). Left out:
+images, recurrence, action masks. ppo_continuous.py is this file for Box actions.
+"""
+
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+
+@dataclass(frozen=True)
+class Args:
+    exp_name: str = Path(__file__).stem
+    """name of the experiment, a part of the run's folder"""
+    seed: int = 1
+    """seed of all randomness; on the CPU the same seed gives the same numbers, bit for bit"""
+    torch_deterministic: bool = True
+    """use cuDNN's deterministic kernels only"""
+    cuda: bool = False
+    """run the networks on the GPU; networks this small are faster on the CPU"""
+    num_threads: int = 1
+    """CPU threads of torch; networks this small are fastest with one"""
+    track: bool = False
+    """log to Weights & Biases too"""
+    wandb_project_name: str = "ppo"
+    """Weights & Biases: the project"""
+    wandb_entity: str | None = None
+    """Weights & Biases: the team; None is your own account"""
+    capture_video: bool = False
+    """record videos of the first environment into the run's folder"""
+    env_id: str = "CartPole-v1"
+    """environment by Gymnasium's name; my_module:MyEnv-v0 imports my_module first"""
+    vectorisation: Literal["native", "sync", "async"] = "native"
+    """native: the environment's own vector version, else sync; async: one process an environment"""
+    total_timesteps: int = 500_000
+    """environment steps; training ends after the first update that reaches them"""
+    num_envs: int = 8
+    """N, parallel environments"""
+    num_steps: int = 128
+    """T, steps of each environment in a rollout; an update learns from T·N samples"""
+    learning_rate: float = 2e-3
+    """α₀, Adam's step size (19)"""
+    anneal_lr: bool = True
+    """let the step size fall linearly to 0 (19)"""
+    gamma: float = 0.995
+    """γ, discount (1): a reward 1 / (1 − γ) steps ahead weighs 1/e; 1 does not discount"""
+    gae_lambda: float = 0.98
+    """λ of GAE (5): 0 trusts the critic (biased), 1 trusts the sampled rewards (noisy)"""
+    num_minibatches: int = 8
+    """minibatches an epoch, of M = ⌈T·N / num_minibatches⌉ samples each"""
+    update_epochs: int = 4
+    """K, passes over the samples of a rollout"""
+    norm_adv: bool = True
+    """normalise the advantages Â of each minibatch (7)"""
+    clip_coef: float = 0.2
+    """ε, how far the ratio r(θ) may leave 1 before there is no more to gain (9)"""
+    clip_vloss: bool = True
+    """clip how far the value moves in an update, by ε too (10)"""
+    ent_coef: float = 0.01
+    """c2, weight of the entropy bonus (12); 0 switches it off"""
+    vf_coef: float = 0.5
+    """c1, weight of the value loss (12)"""
+    max_grad_norm: float = 0.5
+    """g_max, longer gradients are scaled down to this norm (13); inf switches it off"""
+    target_kl: float | None = None
+    """end an update after the epoch that brings its KL (14) above this, say 0.02; None: never"""
+    norm_obs: bool = True
+    """normalise observations by their running mean and variance (17)"""
+    norm_reward: bool = True
+    """divide rewards by the running standard deviation of the discounted return (18)"""
+    eval_episodes: int = 10
+    """episodes of the greedy policy at the end; 0 switches it off"""
+
+
+def make_envs(args: Args, num_envs: int, folder: Path) -> gym.vector.VectorEnv:
+    """Environments with observations (num_envs, D), reset by the step after an episode's end."""
+    mode = None if args.vectorisation == "native" else args.vectorisation
+    render = {"render_mode": "rgb_array"} if args.capture_video else {}
+    envs = gym.make_vec(args.env_id, num_envs, vectorization_mode=mode, **render)
+    if args.capture_video:
+        envs = gym.wrappers.vector.RecordVideo(envs, str(folder), record_first_only=True)
+    autoreset = envs.metadata.get("autoreset_mode")
+    if autoreset != gym.vector.AutoresetMode.NEXT_STEP:
+        raise SystemExit(f"{args.env_id} has autoreset mode {autoreset}, NEXT_STEP is needed")
+    space = envs.single_observation_space
+    if space.dtype == np.uint8 and len(space.shape) == 3:
+        raise SystemExit(f"{args.env_id} observes images {space.shape}, only vectors are supported")
+    is_vector = isinstance(space, gym.spaces.Box) and len(space.shape) == 1
+    return envs if is_vector else gym.wrappers.vector.FlattenObservation(envs)
+
+
+def layer_init(layer: nn.Linear, gain: float = 2**0.5) -> nn.Linear:
+    """Orthogonal weights, zero bias."""
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Agent(nn.Module):
+    """Policy, value and the statistics that normalise observations and rewards."""
+
+    def __init__(self, envs: gym.vector.VectorEnv, norm_obs: bool = True, norm_reward: bool = True):
+        super().__init__()
+        space, D = envs.single_action_space, envs.single_observation_space.shape[0]
+        self.action_start, self.action_shape = np.ravel(space.start), space.shape
+        nvec = np.ravel(space.n if isinstance(space, gym.spaces.Discrete) else space.nvec)
+        # Logits (H, choices): heads with fewer choices than the longest have the rest masked out.
+        mask = torch.arange(max(nvec)) >= torch.as_tensor(nvec)[:, None]
+        self.register_buffer("mask", -1e8 * mask)
+
+        def mlp(outputs: int, gain: float) -> nn.Sequential:
+            first, second = layer_init(nn.Linear(D, 64)), layer_init(nn.Linear(64, 64))
+            last = layer_init(nn.Linear(64, outputs), gain)
+            return nn.Sequential(first, nn.Tanh(), second, nn.Tanh(), last)
+
+        self.actor = mlp(self.mask.numel(), gain=0.01)
+        self.critic = mlp(1, gain=1.0)
+        # Buffers, so that a saved agent is complete; rows: count, mean, sum of squared deviations.
+        self.norm_obs, self.norm_reward = norm_obs, norm_reward
+        self.register_buffer("obs_moments", torch.zeros(3, D, dtype=torch.float64))
+        self.register_buffer("return_moments", torch.zeros(3, 1, dtype=torch.float64))
+
+    def policy(self, obs: torch.Tensor) -> torch.Tensor:
+        """Logits of the heads, (.., D) -> (.., H, choices)."""
+        return self.actor(obs).unflatten(-1, self.mask.shape) + self.mask
+
+    def value(self, obs: torch.Tensor) -> torch.Tensor:
+        """V(s), (.., D) -> (..): squeezed here, as (M, 1) against (M,) would broadcast."""
+        return self.critic(obs).squeeze(-1)
+
+    def to_env(self, actions: torch.Tensor) -> np.ndarray:
+        """Actions (N, H) counted from 0 -> as the environments take them."""
+        return (actions.cpu().numpy() + self.action_start).reshape(-1, *self.action_shape)
+
+    def normalize_obs(self, obs: np.ndarray, count: np.ndarray | None = None) -> torch.Tensor:
+        """(17) ô = clip((o − μ) / √(σ² + 1e-8), ±10), (N, D) -> (N, D), once obs[count] count."""
+        obs = torch.as_tensor(obs, dtype=torch.float64, device=self.obs_moments.device)
+        if self.norm_obs:
+            if count is not None:
+                update_moments(self.obs_moments, obs if count.all() else obs[count])
+            n, mean, m2 = self.obs_moments
+            obs = ((obs - mean) / (m2 / n + 1e-8).sqrt()).clamp(-10, 10)
+        return obs.float()
+
+    def scale_rewards(self, rewards: np.ndarray, discounted: np.ndarray) -> torch.Tensor:
+        """(18) r ← clip(r / √(Var R + 1e-8), ±10), after counting R; (T, N), (B,) -> (T, N)."""
+        rewards = torch.as_tensor(rewards, device=self.return_moments.device)
+        if self.norm_reward:
+            update_moments(self.return_moments, rewards.new_tensor(discounted[:, None]))
+            n, _, m2 = self.return_moments
+            rewards = (rewards / (m2 / n + 1e-8).sqrt()).clamp(-10, 10)
+        return rewards.float()
+
+
+def update_moments(moments: torch.Tensor, x: torch.Tensor) -> None:
+    """Count the rows of x, (n, D) and n may be 0, into moments (3, D): Welford, for a batch."""
+    count, mean, m2 = moments
+    delta = x - mean
+    count += len(x)
+    mean += delta.sum(0) / count
+    m2 += (delta * (x - mean)).sum(0)
+
+
+def sample(logits: torch.Tensor, noise: torch.Tensor | float) -> torch.Tensor:
+    """A sample of softmax(logits) is the argmax under Gumbel noise; the mode, the one without."""
+    return (logits + noise).argmax(-1)
+
+
+def log_prob_and_entropy(logits: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """log π(a|s) and the mean entropy, (.., H, choices), (.., H) -> (..), ()."""
+    log_pi = logits.log_softmax(-1)
+    # (20) log π(a|s) = Σ_i log π_i(a_i|s)
+    log_prob = log_pi.gather(-1, actions.unsqueeze(-1)).squeeze(-1).sum(-1)
+    # (11) H = E[−Σ_a π(a|s) log π(a|s)], heads add up
+    entropy = -(log_pi.exp() * log_pi).sum((-2, -1)).mean()
+    return log_prob, entropy
+
+
+def running_sum(x: np.ndarray, valid: np.ndarray, start: np.ndarray, gamma: float) -> np.ndarray:
+    """(18) R_t = γ R_{t−1} (1 − done_{t−1}) + x_t, 0 at reset steps, R_{−1} = start; all (T, N)."""
+    sums, last = np.empty_like(x), start
+    for t in range(len(x)):
+        sums[t] = last = (gamma * last + x[t]) * valid[t]
+    return sums
+
+
+def gae(rewards, values, terminated, dones, gamma: float, gae_lambda: float) -> torch.Tensor:
+    """Generalised advantage estimation: (T, N) and values (T+1, N) -> advantages (T, N)."""
+    # (4) δ_t = r_t + γ V(s_{t+1}) (1 − terminated_t) − V(s_t)
+    deltas = rewards + gamma * values[1:] * ~terminated - values[:-1]
+    # (5) Â_t = δ_t + γλ (1 − done_t) Â_{t+1}
+    advantages, last = torch.empty_like(deltas), torch.zeros_like(deltas[0])
+    for t in reversed(range(len(deltas))):
+        advantages[t] = last = deltas[t] + gamma * gae_lambda * last * ~dones[t]
+    return advantages
+
+
+def normalize_advantages(advantages: torch.Tensor) -> torch.Tensor:
+    """(7) Â ← (Â − mean) / (std + 1e-8), (M,) -> (M,)."""
+    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+
+
+def clipped_surrogate(ratio: torch.Tensor, advantages: torch.Tensor, clip_coef: float):
+    """(9) L^CLIP = E[min(r Â, clip(r, 1−ε, 1+ε) Â)], to be maximised."""
+    clipped = ratio.clamp(1 - clip_coef, 1 + clip_coef)
+    return torch.min(ratio * advantages, clipped * advantages).mean()
+
+
+def clipped_value_loss(new_values, values, returns, clip_coef: float) -> torch.Tensor:
+    """(10) L^VF = ½ E[max((V_θ − R̂)², (V_old + clip(V_θ − V_old, −ε, ε) − R̂)²)]"""
+    clipped = values + (new_values - values).clamp(-clip_coef, clip_coef)
+    return 0.5 * torch.max((new_values - returns).square(), (clipped - returns).square()).mean()
+
+
+def kl_and_clipfrac(ratio: torch.Tensor, clip_coef: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(14) KL ≈ E[(r − 1) − log r] and (15) clipfrac = E[|r − 1| > ε]."""
+    return (ratio - 1 - ratio.log()).mean(), ((ratio - 1).abs() > clip_coef).float().mean()
+
+
+def explained_variance(values: torch.Tensor, returns: torch.Tensor) -> torch.Tensor:
+    """(15) EV = 1 − Var(R̂ − V) / Var(R̂): 1 for a perfect critic, 0 for one that knows the mean."""
+    return 1 - (returns - values).var(correction=0) / returns.var(correction=0)
+
+
+@torch.inference_mode()
+def evaluate(agent: Agent, envs: gym.vector.VectorEnv, seed: int) -> np.ndarray:
+    """Returns (N,) of the greedy policy, one episode an environment, cut off at 100,000 steps: the
+    first episodes to finish among parallel ones would be the short ones."""
+    obs, _ = envs.reset(seed=seed)
+    returns, running = np.zeros(envs.num_envs), np.ones(envs.num_envs, dtype=bool)
+    for _ in range(100_000):
+        actions = sample(agent.policy(agent.normalize_obs(obs)), noise=0.0)
+        obs, rewards, terminated, truncated, _ = envs.step(agent.to_env(actions))
+        returns += rewards * running
+        running &= ~(terminated | truncated)
+        if not running.any():
+            break
+    return returns
+
+
+def main(args: Args) -> None:
+    T, N = args.num_steps, args.num_envs
+    M = -(-T * N // args.num_minibatches)
+    value_clip = args.clip_coef if args.clip_vloss else float("inf")
+    device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
+    if args.cuda and device.type == "cpu":
+        print("--cuda: torch finds no GPU, the CPU is used")
+    torch.set_num_threads(args.num_threads)
+    torch.backends.cudnn.deterministic = args.torch_deterministic
+    torch.manual_seed(args.seed)
+    # Environment i gets env_seed + i: seeds 1 and 2 must not share environments, nor evaluation.
+    env_seed, eval_seed = (np.random.SeedSequence(args.seed).generate_state(2) >> 1).tolist()
+    name = f"{args.env_id}__{args.exp_name}__{args.seed}__{int(time.time())}"
+    folder = Path("runs") / name.replace("/", "-").replace(":", "-")
+    envs = make_envs(args, N, folder / "videos/train")
+    if not isinstance(envs.single_action_space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
+        raise SystemExit(f"{args.env_id} acts in {envs.single_action_space}: see ppo_continuous.py")
+    agent = Agent(envs, args.norm_obs, args.norm_reward).to(device)
+    optimizer = torch.optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
+    writer = SummaryWriter(folder)
+    writer.add_text("args", "\n".join(f"    {k} = {v!r}" for k, v in vars(args).items()))
+    if args.track:
+        import wandb
+
+        wandb.init(args.wandb_entity, args.wandb_project_name, name=folder.name, config=vars(args))
+
+    # A rollout; obs[T] and values[T] belong to the state after its last step.
+    obs = torch.zeros(T + 1, N, *envs.single_observation_space.shape, device=device)
+    actions = sample(agent.policy(obs[:-1]), noise=0.0).detach()
+    logprobs, values = torch.zeros(T, N, device=device), torch.zeros(T + 1, N, device=device)
+    rewards = np.zeros((T, N))
+    valid, terminated, dones = flags = np.zeros((3, T, N), dtype=bool)
+    discounted, episodic_return, episodic_length = np.zeros((3, T, N))
+    recent_returns = deque(maxlen=100)
+    global_step, start_time = 0, time.perf_counter()
+    next_obs, _ = envs.reset(seed=env_seed)
+    next_valid = np.ones(N, dtype=bool)
+    while global_step < args.total_timesteps:
+        # (19) α = α₀ (1 − global_step / total_timesteps)
+        fraction_left = 1 - global_step / args.total_timesteps if args.anneal_lr else 1.0
+        optimizer.param_groups[0]["lr"] = args.learning_rate * fraction_left
+
+        # Rollout, with only what the environment needs in the loop.
+        with torch.inference_mode():
+            noise = -torch.empty(T, N, *agent.mask.shape, device=device).exponential_().log()
+            for t in range(T):
+                # (16) valid_t = 1 − done_{t−1}: the step after an episode's end only resets.
+                valid[t] = next_valid
+                obs[t] = agent.normalize_obs(next_obs, count=next_valid)
+                actions[t] = sample(agent.policy(obs[t]), noise[t])
+                env_actions = agent.to_env(actions[t])
+                next_obs, rewards[t], terminated[t], truncated, _ = envs.step(env_actions)
+                dones[t] = terminated[t] | truncated
+                next_valid = ~dones[t]
+            obs[T] = agent.normalize_obs(next_obs)
+            # V and log π_old of the whole rollout, in one call each.
+            values[:] = agent.value(obs)
+            logprobs[:], _ = log_prob_and_entropy(agent.policy(obs[:-1]), actions)
+        B = int(valid.sum())
+        global_step += B
+        # Sums over the running episodes: R of (18); with γ = 1 the return and, of ones, the length.
+        discounted = running_sum(rewards, valid, discounted[-1], args.gamma)
+        episodic_return = running_sum(rewards, valid, episodic_return[-1], 1.0)
+        episodic_length = running_sum(np.ones((T, N)), valid, episodic_length[-1], 1.0)
+        if B == 0:
+            continue  # with one environment and one step, a rollout can be a mere reset
+        # Advantages, once per rollout.
+        scaled_rewards = agent.scale_rewards(rewards, discounted[valid])
+        kept, *ends = torch.as_tensor(flags, device=device)
+        advantages = gae(scaled_rewards, values, *ends, args.gamma, args.gae_lambda)
+        # (6) R̂_t = Â_t + V_old(s_t)
+        returns = advantages + values[:-1]
+
+        # Update, on the valid samples: (T, N, ..) -> (B, ..).
+        batch = [x[kept] for x in (obs[:-1], actions, logprobs, advantages, returns, values[:-1])]
+        # ⌈B / M⌉ minibatches of M samples, the last one filled up from the start of the shuffle.
+        repeat = torch.arange(-(-B // M) * M, device=device) % B
+        losses, ratios = [], []
+        for _ in range(args.update_epochs):
+            order = torch.randperm(B, device=device)[repeat]
+            for minibatch in zip(*(x[order].split(M) for x in batch), strict=True):
+                mb_obs, mb_actions, mb_logprobs, mb_advantages, mb_returns, mb_values = minibatch
+                new_logprobs, entropy = log_prob_and_entropy(agent.policy(mb_obs), mb_actions)
+                # (8) r(θ) = exp(log π_θ(a|s) − log π_old(a|s))
+                ratio = (new_logprobs - mb_logprobs).exp()
+                if args.norm_adv and M > 1:  # one sample has no std
+                    mb_advantages = normalize_advantages(mb_advantages)
+                policy_loss = -clipped_surrogate(ratio, mb_advantages, args.clip_coef)
+                new_values = agent.value(mb_obs)
+                value_loss = clipped_value_loss(new_values, mb_values, mb_returns, value_clip)
+                # (12) loss = −L^CLIP + c1 L^VF − c2 H
+                loss = policy_loss + args.vf_coef * value_loss - args.ent_coef * entropy
+                optimizer.zero_grad()
+                loss.backward()
+                # (13) g ← g · min(1, g_max / ‖g‖₂)
+                grad_norm = nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)
+                optimizer.step()
+                # Metrics stay tensors until the update is over: reading one waits for it.
+                losses.append(torch.stack((policy_loss, value_loss, entropy, grad_norm)).detach())
+                ratios.append(ratio.detach())
+            kl, clipfrac = kl_and_clipfrac(torch.stack(ratios), args.clip_coef)
+            if args.target_kl is not None and kl > args.target_kl:
+                break
+
+        # Log one dict; what has no data is left out.
+        names = ("losses/policy_loss", "losses/value_loss", "losses/entropy", "losses/grad_norm")
+        metrics = dict(zip(names, torch.stack(losses).mean(0).tolist(), strict=True))
+        metrics |= {"losses/approx_kl": kl.item(), "losses/clipfrac": clipfrac.item()}
+        *_, b_returns, b_values = batch
+        if b_returns.var(correction=0) > 0:
+            metrics["losses/explained_variance"] = explained_variance(b_values, b_returns).item()
+        if dones.any():
+            metrics["charts/episodic_return"] = episodic_return[dones].mean()
+            metrics["charts/episodic_length"] = episodic_length[dones].mean()
+        recent_returns.extend(episodic_return[dones])
+        if len(recent_returns) == recent_returns.maxlen:
+            metrics["charts/episodic_return_100"] = np.mean(recent_returns)
+        metrics["charts/learning_rate"] = optimizer.param_groups[0]["lr"]
+        metrics["charts/wall_time"] = wall_time = time.perf_counter() - start_time
+        metrics["charts/SPS"] = sps = global_step / wall_time
+        for key, value in metrics.items():
+            writer.add_scalar(key, value, global_step)
+        if args.track:
+            wandb.log(metrics, step=global_step)
+        recent = f"{np.mean(recent_returns):.1f}" if recent_returns else "-"
+        left = max(args.total_timesteps - global_step, 0) / sps
+        line = f"{global_step:>10,} steps {sps:>8,.0f}/s {left:>6.0f} s left   return {recent:>9}"
+        print(line, end="\r" if sys.stdout.isatty() else "\n", flush=True)
+    envs.close()
+    if args.eval_episodes:
+        envs = make_envs(args, args.eval_episodes, folder / "videos/eval")
+        returns = evaluate(agent, envs, eval_seed)
+        envs.close()
+        print(
+            f"\ngreedy return {returns.mean():.1f} ± {returns.std():.1f} ({len(returns)} episodes)"
+        )
+        writer.add_scalar("eval/episodic_return", returns.mean(), global_step)
+        if args.track:
+            wandb.log({"eval/episodic_return": returns.mean()}, step=global_step)
+    writer.close()
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args, description=__doc__))

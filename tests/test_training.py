@@ -1,0 +1,479 @@
+"""Runs of the scripts' own main, from the first step to the TensorBoard file."""
+
+import math
+import subprocess
+import sys
+import time
+import types
+
+import envs as small
+import gymnasium as gym
+import numpy as np
+import oracle
+import pytest
+import torch
+from conftest import ROOT, SCRIPTS, read_run
+
+CARTPOLE_OR_PENDULUM = {"ppo": "CartPole-v1", "ppo_continuous": "Pendulum-v1"}
+METRICS = {
+    "charts/learning_rate",
+    "charts/SPS",
+    "charts/wall_time",
+    "losses/policy_loss",
+    "losses/value_loss",
+    "losses/entropy",
+    "losses/approx_kl",
+    "losses/clipfrac",
+    "losses/explained_variance",
+    "losses/grad_norm",
+}
+
+
+def small_env(script, name):
+    return f"envs:{name}-v0" if script.__name__ == "ppo" else f"envs:{name}Box-v0"
+
+
+class Spy:
+    """Records the calls of a function that it takes the place of in a module or class."""
+
+    def __init__(self, monkeypatch, owner, name):
+        self.calls, original = [], getattr(owner, name)
+
+        def spy(*args, **kwargs):
+            result = original(*args, **kwargs)
+            self.calls.append(types.SimpleNamespace(args=args, kwargs=kwargs, result=result))
+            return result
+
+        monkeypatch.setattr(owner, name, spy)
+
+
+# The update
+
+
+@pytest.mark.parametrize("flags", [{}, {"clip_vloss": False, "ent_coef": 0.1, "clip_coef": 0.02}])
+def test_an_update_is_the_one_written_in_numpy(script, train, monkeypatch, flags):
+    """(4) to (15), the shuffles, the fill of the last minibatch and Adam: every parameter and every
+    logged loss after one update of a real run, against tests/oracle.py."""
+    start = {}
+    original_init = script.Agent.__init__
+
+    def init(self, *args, **kwargs):
+        original_init(self, *args, **kwargs)
+        start["agent"] = self
+        start["state"] = {k: v.numpy().astype(float) for k, v in self.state_dict().items()}
+
+    monkeypatch.setattr(script.Agent, "__init__", init)
+    gae, value = Spy(monkeypatch, script, "gae"), Spy(monkeypatch, script.Agent, "value")
+    log_prob = Spy(monkeypatch, script, "log_prob_and_entropy")
+    shuffle = Spy(monkeypatch, torch, "randperm")
+    numbers = dict(num_envs=4, num_steps=16, num_minibatches=4, update_epochs=3, gamma=0.95)
+    numbers |= dict(learning_rate=1e-2, gae_lambda=0.9, clip_coef=0.2, ent_coef=0.01, vf_coef=0.7)
+    numbers |= dict(max_grad_norm=0.3, clip_vloss=True) | flags
+    logged = train(script, env_id=small_env(script, "Marked"), total_timesteps=1, eval_episodes=0,
+                   **numbers)  # fmt: skip
+
+    rewards, values, terminated, dones = (x.numpy() for x in gae.calls[0].args[:4])
+    obs = value.calls[0].args[1].numpy().astype(float)
+    actions = log_prob.calls[0].args[1].numpy()
+    old_log_pi = log_prob.calls[0].result[0].numpy().astype(float)
+    advantages, returns = oracle.advantages_and_returns(
+        rewards.astype(float), values.astype(float), terminated, dones, 0.95, 0.9
+    )
+    valid = np.ones_like(dones)
+    valid[1:] = ~dones[:-1]
+    assert not valid.all()
+    storage = (obs[:-1], actions, old_log_pi, advantages, returns, values[:-1].astype(float))
+    batch = [x[valid] for x in storage]
+    orders = [call.result.numpy() for call in shuffle.calls]
+    assert [sorted(order) for order in orders] == [list(range(valid.sum()))] * 3
+
+    state = start["state"]
+    layers = {
+        net: [(state[f"{net}.{i}.weight"], state[f"{net}.{i}.bias"]) for i in (0, 2, 4)]
+        for net in ("actor", "critic")
+    }
+    policy = oracle.discrete_policy if script.__name__ == "ppo" else oracle.normal_policy
+    log_std = state.get("log_std")
+    means = oracle.update(policy, *layers.values(), log_std, batch, orders, numbers | {"M": 16})
+    for name, after in start["agent"].state_dict().items():
+        if "moments" not in name:
+            assert after.numpy() == pytest.approx(state[name], abs=2e-5), name
+    for name, mean in zip(
+        ("policy_loss", "value_loss", "entropy", "grad_norm"), means, strict=True
+    ):
+        assert logged[f"losses/{name}"][0][1] == pytest.approx(mean, rel=1e-3, abs=1e-5)
+
+
+def test_8_ratio_is_one_on_the_first_minibatch_of_every_update(script, train, monkeypatch):
+    surrogate, gae = Spy(monkeypatch, script, "clipped_surrogate"), Spy(monkeypatch, script, "gae")
+    original, firsts = script.gae, []
+
+    def mark(*args, **kwargs):
+        firsts.append(len(surrogate.calls))
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(script, "gae", mark)
+    train(script, env_id=CARTPOLE_OR_PENDULUM[script.__name__], total_timesteps=6000, num_steps=64)
+    assert len(gae.calls) == len(firsts) >= 5
+    for first in firsts:
+        ratio = surrogate.calls[first].args[0]
+        assert (ratio - 1).abs().max() < 1e-5
+    later = [surrogate.calls[first + 8].args[0] for first in firsts]
+    assert max((ratio - 1).abs().max() for ratio in later) > 1e-3  # and moves afterwards
+
+
+def test_7_minibatch_advantages_are_normalised_unless_switched_off(script, train, monkeypatch):
+    env_id = CARTPOLE_OR_PENDULUM[script.__name__]
+    for norm_adv in (True, False):
+        with monkeypatch.context() as patch:
+            surrogate = Spy(patch, script, "clipped_surrogate")
+            train(script, env_id=env_id, total_timesteps=1, norm_adv=norm_adv, eval_episodes=0)
+        for call in surrogate.calls:
+            advantages = call.args[1]
+            normal = abs(advantages.mean()) < 1e-5 and abs(advantages.std() - 1) < 1e-4
+            assert normal == norm_adv
+
+
+def test_5_advantages_are_computed_once_a_rollout_without_gradient(script, train, monkeypatch):
+    original, calls = script.gae, []
+
+    def gae(*args):
+        advantages = original(*args)
+        assert not advantages.requires_grad
+        calls.append(advantages)
+        return advantages
+
+    monkeypatch.setattr(script, "gae", gae)
+    logged = train(script, env_id=small_env(script, "Match"), total_timesteps=3000, num_steps=64)
+    assert len(calls) == len(logged["losses/policy_loss"]) >= 3
+
+
+def test_13_gradients_are_clipped(script, train, monkeypatch):
+    step = Spy(monkeypatch, torch.optim.Adam, "step")
+    norms = []
+    original = torch.optim.Adam.step
+
+    def record(self, *args, **kwargs):
+        grads = [p.grad for group in self.param_groups for p in group["params"]]
+        norms.append(torch.stack([g.norm() for g in grads]).norm().item())
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", record)
+    logged = train(script, env_id=small_env(script, "Match"), total_timesteps=1, max_grad_norm=0.01)
+    assert step.calls and max(norms) == pytest.approx(0.01, rel=1e-2)
+    assert logged["losses/grad_norm"][0][1] > 0.01  # logged as it was before the clip
+
+
+def test_19_the_learning_rate_falls_with_global_step(script, train):
+    for anneal in (True, False):
+        logged = train(script, env_id=small_env(script, "Match"), total_timesteps=5000,
+                       learning_rate=0.5, anneal_lr=anneal, eval_episodes=0)  # fmt: skip
+        start = 0
+        for step, lr in logged["charts/learning_rate"]:
+            assert lr == pytest.approx(0.5 * (1 - start / 5000) if anneal else 0.5)
+            start = step
+        assert start >= 5000
+
+
+def test_target_kl_ends_the_update(script, train, monkeypatch):
+    shuffle = Spy(monkeypatch, torch, "randperm")
+    env_id = CARTPOLE_OR_PENDULUM[script.__name__]
+    train(script, env_id=env_id, total_timesteps=1, eval_episodes=0)
+    assert len(shuffle.calls) == script.Args().update_epochs
+    shuffle.calls.clear()
+    train(script, env_id=env_id, total_timesteps=1, eval_episodes=0, target_kl=1e-9)
+    assert len(shuffle.calls) == 1
+
+
+# Reset steps, counting, normalisation, randomness
+
+
+def test_16_reset_steps_are_no_samples(script, train, monkeypatch):
+    """An observation of 7 is never acted on: it enters neither update, nor count, nor moments."""
+    small.Marked.steps, small.Marked.acted_on = 0, []
+    log_prob = Spy(monkeypatch, script.Agent, "policy")
+    moments = Spy(monkeypatch, script, "update_moments")
+    logged = train(script, env_id=small_env(script, "Marked"), total_timesteps=3000,
+                   norm_obs=False, eval_episodes=0)  # fmt: skip
+    batches = [c.args[1] for c in log_prob.calls if c.args[1].dim() == 2 and len(c.args[1]) > 8]
+    assert len(batches) > 50
+    assert not any((batch == 7).any() for batch in batches)
+    last_step = logged["charts/SPS"][-1][0]
+    assert last_step == small.Marked.steps == sum(len(c.args[1]) for c in moments.calls)
+
+
+def test_17_the_agent_knows_the_moments_of_what_it_acted_on(script, train, monkeypatch):
+    small.Marked.acted_on = []
+    agents = Spy(monkeypatch, script.Agent, "to")
+    train(script, env_id=small_env(script, "Marked"), total_timesteps=2000, eval_episodes=0)
+    (agent,) = (call.result for call in agents.calls)
+    seen = np.array(small.Marked.acted_on, dtype=float)
+    count, mean, m2 = agent.obs_moments.numpy()
+    assert count.tolist() == [len(seen)] * 2
+    assert mean == pytest.approx(seen.mean(0))
+    assert m2 / count == pytest.approx(seen.var(0))
+    assert set(agent.state_dict()) >= {"obs_moments", "return_moments"}
+
+
+def test_evaluation_leaves_the_agent_as_it_is(script, monkeypatch, tmp_path):
+    envs = script.make_envs(script.Args(env_id=small_env(script, "Match")), 4, None)
+    agent = script.Agent(envs)
+    agent.normalize_obs(np.random.default_rng(0).normal(size=(4, 1)), count=np.ones(4, bool))
+    before = {key: value.clone() for key, value in agent.state_dict().items()}
+    first = script.evaluate(agent, envs, seed=5)
+    assert all(torch.equal(value, before[key]) for key, value in agent.state_dict().items())
+    assert script.evaluate(agent, envs, seed=5).tolist() == first.tolist()
+
+
+def test_evaluation_plays_one_episode_in_each_environment(script, monkeypatch):
+    """Episodes of 2 to 5 steps with a reward of 1: the returns are the lengths, short or long."""
+
+    def step(self, action):
+        self.t += 1
+        return self.obs(), 1.0, bool(self.t == self.length), False, {}
+
+    monkeypatch.setattr(small.Marked, "step", step)
+    lengths = []
+    monkeypatch.setattr(small.Marked, "begin", lambda self: self.obs())
+
+    def reset(self, *, seed=None, options=None):
+        gym.Env.reset(self, seed=seed)
+        self.t, self.length = 0, 2 + len(lengths) % 4
+        lengths.append(self.length)
+        return self.obs(), {}
+
+    monkeypatch.setattr(small.Marked, "reset", reset)
+    envs = script.make_envs(script.Args(env_id=small_env(script, "Marked")), 8, None)
+    agent = script.Agent(envs, norm_obs=False)
+    assert script.evaluate(agent, envs, seed=1).tolist() == [2, 3, 4, 5] * 2
+
+
+def test_20_the_noise_of_the_rollout(script, train, monkeypatch):
+    """Gumbel for the argmax, standard Normal for the mean: mean and variance over a rollout."""
+    sample = Spy(monkeypatch, script, "sample")
+    train(script, env_id=small_env(script, "Match"), total_timesteps=1, num_steps=512,
+          eval_episodes=0)  # fmt: skip
+    noise = torch.stack([c.args[1] for c in sample.calls if len(c.args) == 2])
+    mean, var = (0.5772, math.pi**2 / 6) if script.__name__ == "ppo" else (0.0, 1.0)
+    assert noise.mean().item() == pytest.approx(mean, abs=0.1)
+    assert noise.var().item() == pytest.approx(var, abs=0.2)
+
+
+def test_every_finished_episode_is_logged(script, train):
+    """Eight steps an episode, whatever the rollout cuts: each update's mean length is 8, and the
+    mean of the last 100 episodes appears with the hundredth."""
+    logged = train(script, env_id=small_env(script, "Match"), num_envs=3, num_steps=13,
+                   num_minibatches=1, total_timesteps=1200)  # fmt: skip
+    assert {length for _, length in logged["charts/episodic_length"]} == {8.0}
+    assert all(0 <= r <= 8 for _, r in logged["charts/episodic_return"])
+    # 3 environments finish an episode every 9 of their steps, one of which resets.
+    assert "charts/episodic_return_100" in logged
+    first_step, _ = logged["charts/episodic_return_100"][0]
+    assert 100 * 8 <= first_step <= 100 * 8 + 5 * 3 * 13
+
+
+def first_observations(script, train, monkeypatch, seed):
+    with monkeypatch.context() as patch:
+        reset = Spy(patch, gym.vector.SyncVectorEnv, "reset")
+        train(script, env_id=CARTPOLE_OR_PENDULUM[script.__name__], vectorisation="sync", seed=seed,
+              total_timesteps=1)  # fmt: skip
+    return [{tuple(obs) for obs in call.result[0].tolist()} for call in reset.calls]
+
+
+def test_seeds_share_no_initial_observation_nor_does_evaluation(script, train, monkeypatch):
+    train_1, eval_1 = first_observations(script, train, monkeypatch, 1)
+    train_2, eval_2 = first_observations(script, train, monkeypatch, 2)
+    assert len(train_1 | eval_1 | train_2 | eval_2) == 8 + 10 + 8 + 10
+
+
+@pytest.mark.parametrize("vectorisation", ["sync", "native"])
+def test_same_seed_same_numbers_bit_for_bit(script, train, vectorisation):
+    env_id = CARTPOLE_OR_PENDULUM[script.__name__]
+    runs = [
+        train(script, env_id=env_id, total_timesteps=5000, seed=seed, vectorisation=vectorisation)
+        for seed in (3, 3, 4)
+    ]
+    for run in runs:
+        del run["charts/SPS"], run["charts/wall_time"]
+    assert runs[0] == runs[1]
+    assert runs[0]["losses/policy_loss"] != runs[2]["losses/policy_loss"]
+
+
+# Small environments whose optimum is known. The seeds were chosen before the thresholds.
+
+FAST = dict(num_envs=8, num_steps=32, num_minibatches=4, learning_rate=3e-3)
+SMALL = {
+    "Bandit": (dict(total_timesteps=6000), 0.99),
+    "TwoStates": (dict(total_timesteps=8000), 0.99),
+    "Truncated": (dict(total_timesteps=10000, gamma=0.9), 0.59),
+    "Match": (dict(total_timesteps=10000, gamma=0.9), 7.9),
+    "Huge": (dict(total_timesteps=10000, gamma=0.9), 7.9e6),
+    "Composite": (dict(total_timesteps=10000, gamma=0.9), 7.9),
+}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("name", SMALL)
+def test_learns(script, train, name, seed):
+    args, threshold = SMALL[name]
+    logged = train(script, env_id=small_env(script, name), seed=seed, **FAST | args)
+    assert logged["eval/episodic_return"][0][1] >= threshold
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_learns_multidiscrete(ppo, train, seed):
+    args = FAST | dict(total_timesteps=20000, gamma=0.9)
+    logged = train(ppo, env_id="envs:Heads-v0", seed=seed, **args)
+    assert logged["eval/episodic_return"][0][1] >= 7.9
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_learns_over_a_wide_action_range(ppo_continuous, train, seed):
+    args = FAST | dict(total_timesteps=20000, gamma=0.5)
+    logged = train(ppo_continuous, env_id="envs:Wide-v0", seed=seed, **args)
+    assert logged["eval/episodic_return"][0][1] >= 7.6
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_learns_cartpole(ppo, train, seed):
+    """The short form of the slow test below."""
+    logged = train(ppo, env_id="CartPole-v1", total_timesteps=40_000, seed=seed)
+    assert logged["eval/episodic_return"][0][1] >= 400
+
+
+# What cannot go wrong
+
+
+def finite(logged):
+    return all(math.isfinite(v) for values in logged.values() for _, v in values)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        dict(num_envs=1, num_steps=1, num_minibatches=1, total_timesteps=40),
+        dict(num_envs=1, num_steps=2, num_minibatches=1, total_timesteps=40),
+        dict(num_envs=2, num_steps=4, num_minibatches=8, total_timesteps=64),  # minibatches of one
+        dict(num_envs=3, num_steps=5, num_minibatches=4, total_timesteps=100),  # uneven
+        dict(num_envs=4, num_steps=8, num_minibatches=1000, total_timesteps=64),
+    ],
+)
+def test_small_batches_give_no_nan(script, train, args):
+    for name in ("Bandit", "Match"):
+        logged = train(script, env_id=small_env(script, name), **args)
+        assert logged["losses/policy_loss"][-1][0] >= args["total_timesteps"]
+        assert finite(logged)
+
+
+def test_an_episode_that_never_ends(script, train, monkeypatch):
+    monkeypatch.setattr(
+        small.Endless, "step", lambda self, a: (self.obs(), 0.001, False, False, {})
+    )
+    logged = train(script, env_id=small_env(script, "Endless"), total_timesteps=2048,
+                   eval_episodes=1)  # fmt: skip
+    assert "charts/episodic_return" not in logged and finite(logged)
+    assert logged["eval/episodic_return"][0][1] == pytest.approx(100.0)
+
+
+def test_metrics_without_data_are_absent(script, train):
+    """Rewards of zero and a critic that starts at zero: returns that do not vary have no EV."""
+    logged = train(script, env_id=small_env(script, "Bandit"), num_envs=1, num_steps=1,
+                   num_minibatches=1, total_timesteps=5, eval_episodes=0)  # fmt: skip
+    assert set(logged) == METRICS - {"losses/explained_variance"} | {
+        "charts/episodic_return",
+        "charts/episodic_length",
+    }
+
+
+def run_command(*args, cwd):
+    return subprocess.run([sys.executable, *args], cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "command", ["ppo.py", "ppo_continuous.py --env-id Hopper-v5"], ids=["ppo", "ppo_continuous"]
+)
+def test_the_smallest_run_leaves_every_metric_behind(command, tmp_path):
+    script, *flags = f"{command} --num-envs 1 --num-steps 64 --total-timesteps 256".split()
+    result = run_command(str(SCRIPTS / script), *flags, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "greedy return" in result.stdout.splitlines()[-1]
+    assert "\r" not in result.stdout and "steps" in result.stdout.splitlines()[0]
+    (run,) = (tmp_path / "runs").iterdir()
+    logged = read_run(run)
+    episode = {"charts/episodic_return", "charts/episodic_length", "eval/episodic_return"}
+    assert set(logged) == METRICS | episode
+    assert finite(logged)
+    assert [step for step, _ in logged["charts/SPS"]][-1] >= 256
+
+
+def test_help_is_a_page_that_teaches(script, tmp_path):
+    start = time.perf_counter()
+    result = run_command(str(SCRIPTS / f"{script.__name__}.py"), "--help", cwd=tmp_path)
+    assert result.returncode == 0 and not list(tmp_path.iterdir())
+    assert time.perf_counter() - start < 8  # about 3 s on an idle machine
+    for field in script.Args.__dataclass_fields__:
+        assert f"--{field.replace('_', '-')}" in result.stdout
+    for symbol in ("α₀", "γ", "λ", "ε", "c1", "c2", "N,", "T,", "K,", "M =", "g_max", "Â"):
+        assert symbol in result.stdout, symbol
+
+
+def test_the_other_script_is_named(script, tmp_path):
+    other = {"ppo": "ppo_continuous", "ppo_continuous": "ppo"}[script.__name__]
+    with pytest.raises(SystemExit, match=f"{other}.py"):
+        script.main(script.Args(env_id=CARTPOLE_OR_PENDULUM[other]))
+
+
+def test_images_and_other_autoreset_modes_are_refused(script):
+    class Image(small.Small):
+        observation_space = gym.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+
+    gym.registry.pop("Image-v0", None)
+    gym.register("Image-v0", lambda: Image(script.__name__ != "ppo"))
+    with pytest.raises(SystemExit, match="images"):
+        script.main(script.Args(env_id="Image-v0"))
+
+    def same_step(num_envs, **_):
+        mode = gym.vector.AutoresetMode.SAME_STEP
+        return gym.vector.SyncVectorEnv([small.Bandit] * num_envs, autoreset_mode=mode)
+
+    gym.registry.pop("SameStep-v0", None)
+    gym.register("SameStep-v0", vector_entry_point=same_step)
+    with pytest.raises(SystemExit, match="NEXT_STEP"):
+        script.main(script.Args(env_id="SameStep-v0"))
+
+
+def test_async_environments_train_as_sync_ones_do(script, train):
+    env_id = CARTPOLE_OR_PENDULUM[script.__name__]
+    sync, in_processes = (
+        train(script, env_id=env_id, num_envs=2, total_timesteps=512, vectorisation=v,
+              eval_episodes=2)["losses/policy_loss"]
+        for v in ("sync", "async")
+    )  # fmt: skip
+    assert sync == in_processes
+
+
+# The bar of the defaults, about 45 minutes on two cores: pytest --slow
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, env_id, steps, seeds, threshold, on_every_seed",
+    [
+        ("ppo", "CartPole-v1", 100_000, 5, 500, True),
+        ("ppo", "LunarLander-v3", 300_000, 5, 200, True),
+        ("ppo", "Acrobot-v1", 300_000, 5, -85, False),
+        ("ppo", "MountainCar-v0", 500_000, 5, -115, False),
+        ("ppo_continuous", "Pendulum-v1", 200_000, 3, -200, False),
+        ("ppo_continuous", "InvertedPendulum-v5", 300_000, 3, 1000, False),
+        ("ppo_continuous", "Hopper-v5", 1_000_000, 3, 2400, False),
+        ("ppo_continuous", "HalfCheetah-v5", 1_000_000, 3, 2500, False),
+    ],
+)
+def test_defaults_reach(tmp_path, name, env_id, steps, seeds, threshold, on_every_seed):
+    returns = []
+    for seed in range(1, seeds + 1):
+        flags = f"--env-id {env_id} --total-timesteps {steps} --seed {seed} --eval-episodes 100"
+        result = run_command(str(ROOT / f"{name}.py"), *flags.split(), cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        returns.append(float(result.stdout.split("greedy return ")[1].split()[0]))
+    assert (min(returns) if on_every_seed else np.mean(returns)) >= threshold, returns

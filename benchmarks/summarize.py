@@ -49,10 +49,14 @@ def interval(x: list[float]) -> tuple[float, float]:
 
 
 def origin() -> str:
-    """Which commit, on what machine."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True
-    ).stdout.strip()
+    """Which commit of the scripts, on what machine."""
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", *args], cwd=HERE, capture_output=True, text=True).stdout
+
+    scripts = ("--", "../ppo.py", "../ppo_continuous.py")
+    commit = git("log", "-1", "--format=%h", *scripts).strip()
+    commit += " with changes" if git("diff", "HEAD", *scripts) else ""
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]

@@ -53,7 +53,11 @@ def test_the_readme_names_files_and_flags_that_exist():
     flags = {
         f"--{name.replace('_', '-')}" for name in re.findall(r"^    (\w+): ", PPO.read_text(), re.M)
     }
-    flags |= {f"--no-{flag.removeprefix('--')}" for flag in flags} | {"--help", "--logdir"}
+    flags |= {f"--no-{flag.removeprefix('--')}" for flag in flags} | {
+        "--help",
+        "--logdir",
+        "--slow",
+    }
     for flag in re.findall(r"--[a-z][a-z-]+", readme):
         assert flag in flags, flag
 
@@ -62,3 +66,10 @@ def test_top_level_is_what_the_design_says():
     names = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
     allowed = {"ppo.py", "ppo_continuous.py", "requirements.txt", "benchmarks", "tests"}
     assert names - {"runs", "wandb", "__pycache__"} <= allowed | {"README.md", "LICENSE"}
+
+
+def test_ci_runs_the_readmes_test_command():
+    (command,) = re.findall(
+        r"^pip install .* pytest tests$", (ROOT / "README.md").read_text(), re.M
+    )
+    assert command in (ROOT / ".ci/run").read_text().splitlines()

@@ -29,6 +29,10 @@ METRICS = {
 }
 
 
+def finite(logged):
+    return all(math.isfinite(v) for values in logged.values() for _, v in values)
+
+
 def small_env(script, name):
     return f"envs:{name}-v0" if script.__name__ == "ppo" else f"envs:{name}Box-v0"
 
@@ -334,6 +338,14 @@ def test_learns_over_a_wide_action_range(ppo_continuous, train, seed):
     assert logged["eval/episodic_return"][0][1] >= 7.6
 
 
+def test_the_unclipped_action_is_what_is_learned_from(ppo_continuous, train, monkeypatch):
+    """The environment asserts that actions are within its bounds; the stored ones leave them."""
+    log_prob = Spy(monkeypatch, ppo_continuous, "log_prob_and_entropy")
+    train(ppo_continuous, env_id="envs:Wide-v0", total_timesteps=1, num_steps=16, eval_episodes=0)
+    stored = log_prob.calls[0].args[1]
+    assert stored.shape == (16, 8, 2) and (stored.abs() > 1).any()
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_learns_cartpole(ppo, train, seed):
     """The short form of the slow test below."""
@@ -344,8 +356,39 @@ def test_learns_cartpole(ppo, train, seed):
 # What cannot go wrong
 
 
-def finite(logged):
-    return all(math.isfinite(v) for values in logged.values() for _, v in values)
+SPACES = {
+    "matrix": gym.spaces.Box(-5, 5, (2, 3), np.float64),
+    "bytes": gym.spaces.Box(0, 255, (16,), np.uint8),
+    "integers": gym.spaces.Box(-(10**6), 10**6, (3, 1), np.int64),
+    "discrete": gym.spaces.Discrete(5, start=3),
+    "multidiscrete": gym.spaces.MultiDiscrete([2, 3], start=[1, 0]),
+    "multibinary": gym.spaces.MultiBinary((2, 2)),
+    "tuple": gym.spaces.Tuple((gym.spaces.Discrete(2), gym.spaces.Box(-1, 1, (2,), np.float32))),
+    "dict": gym.spaces.Dict(
+        a=gym.spaces.MultiBinary(3), b=gym.spaces.Dict(c=gym.spaces.Discrete(2))
+    ),
+}
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_observation_spaces(script, train, monkeypatch, space):
+    """Flattened by Gymnasium; the reward is the first entry of the flat observation."""
+
+    def draw(self):
+        self.last = space.sample()
+        return self.last
+
+    def step(self, action):
+        self.t += 1
+        reward = float(gym.spaces.flatten(space, self.last)[0])
+        return draw(self), reward, self.t == 4, False, {}
+
+    monkeypatch.setattr(small.Small, "observation_space", space)
+    monkeypatch.setattr(small.Small, "begin", draw)
+    monkeypatch.setattr(small.Bandit, "step", step)
+    logged = train(script, env_id=small_env(script, "Bandit"), num_envs=2, num_steps=16,
+                   total_timesteps=128, norm_obs=False)  # fmt: skip
+    assert finite(logged) and "eval/episodic_return" in logged
 
 
 @pytest.mark.parametrize(
@@ -415,6 +458,12 @@ def test_help_is_a_page_that_teaches(script, tmp_path):
         assert f"--{field.replace('_', '-')}" in result.stdout
     for symbol in ("α₀", "γ", "λ", "ε", "c1", "c2", "N,", "T,", "K,", "M =", "g_max", "Â"):
         assert symbol in result.stdout, symbol
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu_says_so_and_uses_the_cpu(script, train, capsys):
+    train(script, env_id=small_env(script, "Bandit"), total_timesteps=1, cuda=True)
+    assert "no GPU, the CPU is used" in capsys.readouterr().out
 
 
 def test_the_other_script_is_named(script, tmp_path):

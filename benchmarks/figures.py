@@ -55,11 +55,11 @@ def draw_curves(name: str, figure_name: str, range_too: bool) -> None:
             for steps, values in curves[run, tag]:
                 near = [values[abs(steps - x) <= 5_000] for x in grid]
                 seeds.append([part.mean() if len(part) else np.nan for part in near])
-            axis.plot(grid, np.nanmedian(seeds, 0), label=run, color=color, lw=1.4)
+            axis.plot(grid / 1000, np.nanmedian(seeds, 0), label=run, color=color, lw=1.4)
             if range_too:
                 low, high = np.nanmin(seeds, 0), np.nanmax(seeds, 0)
-                axis.fill_between(grid, low, high, color=color, alpha=0.2, lw=0)
-        axis.set(xlabel="environment steps", ylabel=label)
+                axis.fill_between(grid / 1000, low, high, color=color, alpha=0.2, lw=0)
+        axis.set(xlabel="thousand environment steps", ylabel=label)
     axes[0].axhline(200, color="gray", lw=0.8, ls=":")
     if len(runs) > 1:
         axes[1].set_yscale("log")

@@ -28,53 +28,47 @@ TAGS = {
 
 
 def save(figure, name: str) -> None:
-    figure.tight_layout()
     figure.savefig(HERE / "results" / name, dpi=110, metadata={"Software": None})
 
 
 def read_curves(name: str) -> dict:
-    """(run, tag) -> one (steps, values) pair a seed."""
-    points = defaultdict(lambda: defaultdict(list))
+    """(run, tag) -> one {step: value} a seed."""
+    seeds = defaultdict(lambda: defaultdict(dict))
     with open(HERE / "results" / f"{name}_curves.csv") as file:
         for row in csv.DictReader(file):
-            point = float(row["step"]), float(row["value"])
-            points[row["run"], row["tag"]][row["seed"]].append(point)
-    return {key: [np.array(seed).T for seed in seeds.values()] for key, seeds in points.items()}
+            seeds[row["run"], row["tag"]][row["seed"]][int(row["step"])] = float(row["value"])
+    return {key: list(value.values()) for key, value in seeds.items()}
 
 
-def draw_curves(name: str, figure_name: str, range_too: bool) -> None:
-    """Median over seeds of what an update logged, smoothed over 10k steps, against steps."""
+def draw_curves(name: str) -> None:
+    """Return, KL and clip fraction against steps: medians over seeds; of a single run the range."""
     curves = read_curves(name)
     runs = list(dict.fromkeys(run for run, _ in curves))
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2))
-    colors = plt.get_cmap("tab20").colors
-    grid = np.arange(5_000, 300_000, 2_500)
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
     for axis, (tag, label) in zip(axes, TAGS.items(), strict=True):
-        for run, color in zip(runs, colors if len(runs) > 1 else ["C0"], strict=False):
-            seeds = []
-            for steps, values in curves[run, tag]:
-                near = [values[abs(steps - x) <= 5_000] for x in grid]
-                seeds.append([part.mean() if len(part) else np.nan for part in near])
-            axis.plot(grid / 1000, np.nanmedian(seeds, 0), label=run, color=color, lw=1.4)
-            if range_too:
-                low, high = np.nanmin(seeds, 0), np.nanmax(seeds, 0)
-                axis.fill_between(grid / 1000, low, high, color=color, alpha=0.2, lw=0)
+        for i, run in enumerate(runs):
+            seeds = curves[run, tag]
+            steps = sorted(set.intersection(*(set(seed) for seed in seeds)))
+            values = [[seed[step] for step in steps] for seed in seeds]
+            x, color = (
+                np.array(steps) / 1000,
+                plt.get_cmap("tab20" if len(runs) > 1 else "tab10")(i),
+            )
+            axis.plot(x, np.median(values, 0), label=run, color=color, lw=1.4)
+            if len(runs) == 1:
+                low, high = np.min(values, 0), np.max(values, 0)
+                axis.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
         axis.set(xlabel="thousand environment steps", ylabel=label)
     axes[0].axhline(200, color="gray", lw=0.8, ls=":")
     if len(runs) > 1:
-        axes[1].set_yscale("log")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right", fontsize=8)
-        figure.subplots_adjust(right=0.84)
-        figure.set_size_inches(12.5, 3.4)
-        figure.tight_layout(rect=(0, 0, 0.84, 1))
-        figure.savefig(HERE / "results" / figure_name, dpi=110, metadata={"Software": None})
-    else:
-        save(figure, figure_name)
+        axes[1].set(yscale="log", ylim=(1e-4, None))
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    save(figure, f"{name}.png")
 
 
 def draw_objective() -> None:
     """(9) for the three cases of Â, and the single state with two actions."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
     for advantage in (1.0, -1.0, 0.0):
         ratios = torch.linspace(0, 2, 401)
         objective = [ppo.clipped_surrogate(r, torch.tensor(advantage), 0.2) for r in ratios]
@@ -120,8 +114,6 @@ def fill_readme() -> None:
 
 if __name__ == "__main__":
     draw_objective()
-    if (HERE / "results/lunarlander_curves.csv").exists():
-        draw_curves("lunarlander", "lunarlander.png", range_too=True)
-    if (HERE / "results/ablations_curves.csv").exists():
-        draw_curves("ablations", "ablations.png", range_too=False)
+    draw_curves("lunarlander")
+    draw_curves("ablations")
     fill_readme()

@@ -11,6 +11,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -72,14 +73,18 @@ def write(name: str, header: list[str], rows: list[list], table: list[str]) -> N
         print("\n".join(table))
 
 
-def write_curves(name: str, runs: dict[str, list[dict]]) -> None:
-    rows = [
-        [run, seed["seed"], event.step, tag, f"{event.value:.5g}"]
-        for run, seeds in runs.items()
-        for seed in seeds
-        for tag in CURVES
-        for event in seed["scalars"][tag]
-    ]
+def write_curves(name: str, runs: dict[str, list[dict]], width: int = 5_000) -> None:
+    """What the updates logged, as means over windows of `width` steps, at the windows' middles."""
+    rows = []
+    for run, seeds in runs.items():
+        for seed in seeds:
+            for tag in CURVES:
+                windows = defaultdict(list)
+                for event in seed["scalars"][tag]:
+                    windows[event.step // width].append(event.value)
+                for window, values in sorted(windows.items()):
+                    step = int((window + 0.5) * width)
+                    rows.append([run, seed["seed"], step, tag, f"{np.mean(values):.5g}"])
     write(f"{name}_curves", ["run", "seed", "step", "tag", "value"], rows, [])
 
 

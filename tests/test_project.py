@@ -50,14 +50,10 @@ def test_the_readme_names_files_and_flags_that_exist():
         assert (ROOT / path).exists(), path
     for path in re.findall(r"benchmarks/\w+\.(?:sh|py)", readme):
         assert (ROOT / path).exists(), path
-    flags = {
-        f"--{name.replace('_', '-')}" for name in re.findall(r"^    (\w+): ", PPO.read_text(), re.M)
-    }
-    flags |= {f"--no-{flag.removeprefix('--')}" for flag in flags} | {
-        "--help",
-        "--logdir",
-        "--slow",
-    }
+    fields = re.findall(r"^    (\w+): ", PPO.read_text(), re.M)
+    flags = {"--" + name.replace("_", "-") for name in fields}
+    flags |= {flag.replace("--", "--no-") for flag in flags}
+    flags |= {"--help", "--logdir", "--slow", "--upgrade"}  # of tyro, tensorboard, pytest, pip
     for flag in re.findall(r"--[a-z][a-z-]+", readme):
         assert flag in flags, flag
 

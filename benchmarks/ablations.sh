@@ -31,5 +31,5 @@ run batch_advantages
 run penalty
 run vanilla_policy_gradient --gae-lambda 1 --update-epochs 1 --num-minibatches 1
 run reinforce --gae-lambda 1 --update-epochs 1 --num-minibatches 1
-python benchmarks/summarize.py ablations lunarlander epsilon_0.5 epsilon_1.0 epochs_20 no_norm_obs \
+python benchmarks/summarize.py ablations epsilon_0.5 epsilon_1.0 epochs_20 no_norm_obs \
     no_norm_reward shared_trunk batch_advantages penalty vanilla_policy_gradient reinforce

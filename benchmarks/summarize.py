@@ -108,13 +108,13 @@ def lunarlander() -> None:
     print(f"{above} of {len(rows)} seeds above 200")
 
 
-def compare(name: str, first_column: str, runs: list[str]) -> None:
+def compare(name: str, first_column: str, runs: dict[str, list[dict]]) -> None:
     """A row for each run: the greedy return over its seeds."""
     rows = []
     table = [f"| {first_column} | seeds | mean [95% interval] | median | worst | best |"]
     table.append("|---|---|---|---|---|---|")
-    for run in runs:
-        greedy = [seed["greedy"] for seed in read_seeds(run)]
+    for run, seeds in runs.items():
+        greedy = [seed["greedy"] for seed in seeds]
         rows.extend([run, i + 1, round(x, 1)] for i, x in enumerate(greedy))
         low, high = interval(greedy)
         table.append(
@@ -130,7 +130,8 @@ if __name__ == "__main__":
     if what == "lunarlander":
         lunarlander()
     elif what == "defaults":
-        compare("defaults", "environment", names)
+        compare("defaults", "environment", {name: read_seeds(name) for name in names})
     else:
-        compare("ablations", "variant", names)
-        write_curves("ablations", {name: read_seeds(name) for name in names})
+        runs = {"defaults": read_seeds("lunarlander")} | {name: read_seeds(name) for name in names}
+        compare("ablations", "variant", runs)
+        write_curves("ablations", runs)

@@ -1,6 +1,7 @@
 """Tables of what benchmarks/train.sh left in benchmarks/runs, as CSV and Markdown in results/.
 
 python benchmarks/summarize.py lunarlander            results/lunarlander.{csv,md}, ..._curves.csv
+python benchmarks/summarize.py heldout                results/heldout.{csv,md}
 python benchmarks/summarize.py defaults ENV [ENV ..]  results/defaults.{csv,md}
 python benchmarks/summarize.py ablations NAME [..]    results/ablations.{csv,md}, ..._curves.csv
 """
@@ -88,8 +89,8 @@ def write_curves(name: str, runs: dict[str, list[dict]], width: int = 5_000) -> 
     write(f"{name}_curves", ["run", "seed", "step", "tag", "value"], rows, [])
 
 
-def lunarlander() -> None:
-    seeds = read_seeds("lunarlander")
+def lunarlander(name: str) -> None:
+    seeds = read_seeds(name)
     rows, table = (
         [],
         ["| seed | steps to 200 | seconds to 200 | greedy return |", "|---|---|---|---|"],
@@ -103,9 +104,11 @@ def lunarlander() -> None:
     medians = [np.median([np.inf if x is None else x for x in column]) for column in columns]
     table.append("| median | " + " | ".join(f"{x:,.1f}".removesuffix(".0") for x in medians) + " |")
     above = sum(row[-1] > 200 for row in rows)
-    write("lunarlander", ["seed", "steps_to_200", "seconds_to_200", "greedy_return"], rows, table)
-    write_curves("lunarlander", {"lunarlander": seeds})
-    print(f"{above} of {len(rows)} seeds above 200")
+    verdict = f"{above} of {len(rows)} seeds above 200"
+    header = ["seed", "steps_to_200", "seconds_to_200", "greedy_return"]
+    write(name, header, rows, [*table, "", verdict])
+    if name == "lunarlander":
+        write_curves(name, {name: seeds})
 
 
 def compare(name: str, first_column: str, runs: dict[str, list[dict]]) -> None:
@@ -127,8 +130,8 @@ def compare(name: str, first_column: str, runs: dict[str, list[dict]]) -> None:
 if __name__ == "__main__":
     (HERE / "results").mkdir(exist_ok=True)
     what, *names = sys.argv[1:]
-    if what == "lunarlander":
-        lunarlander()
+    if what in ("lunarlander", "heldout"):
+        lunarlander(what)
     elif what == "defaults":
         compare("defaults", "environment", {name: read_seeds(name) for name in names})
     else:

@@ -4,6 +4,7 @@
 #
 #   benchmarks/train.sh NAME SCRIPT SEEDS [flags of the script]
 #
+# SEEDS is a number, 5 for seeds 1 to 5, or a range, 11-20.
 # Each seed has a folder benchmarks/runs/NAME/SEED with its run and what it printed. A seed that has
 # finished with this version of the script is not trained again: interrupt and start again as you like.
 set -euo pipefail
@@ -23,4 +24,5 @@ train() {
 }
 export -f train
 export script version flags="$*"
-seq "$seeds" | xargs -P "${JOBS:-$(getconf _NPROCESSORS_ONLN)}" -I{} bash -c "train '$here/runs/$name/{}'"
+# shellcheck disable=SC2086
+seq ${seeds/-/ } | xargs -P "${JOBS:-$(getconf _NPROCESSORS_ONLN)}" -I{} bash -c "train '$here/runs/$name/{}'"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The defaults on eight environments, greedy evaluation over 100 episodes: about 40 minutes on two
+# The defaults on eight environments, greedy evaluation over 100 episodes: about 25 minutes on two
 # cores. Writes benchmarks/results/defaults.{csv,md}.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,24 +1,27 @@
 """PPO-Clip (proximal policy optimization) for discrete actions, Discrete and MultiDiscrete.
 
     python ppo.py --env-id LunarLander-v3 --total-timesteps 300000
-    tensorboard --logdir runs
+    python ppo.py --resume runs/NAME --eval-episodes 100 --capture-video
 
 (1) to (20) are the equations of README.md. Shapes: T steps a rollout, N environments, B valid
 samples of a rollout, M a minibatch, D observation size, H heads (action components). Left out:
 images, recurrence, action masks. ppo_continuous.py is this file for Box actions.
 """
 
+import io
+import os
+import signal
 import sys
 import time
-from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, NoReturn
 
 import gymnasium as gym
 import numpy as np
 import torch
 import tyro
+from gymnasium.wrappers.vector import FlattenObservation, RecordVideo
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -27,13 +30,13 @@ from torch.utils.tensorboard import SummaryWriter
 class Args:
     exp_name: str = Path(__file__).stem
     """name of the experiment, a part of the run's folder"""
-    seed: int = 1
+    seed: Annotated[int, "0 <= seed < 2**63"] = 1
     """seed of all randomness; on the CPU the same seed gives the same numbers, bit for bit"""
     torch_deterministic: bool = True
     """use cuDNN's deterministic kernels only"""
     cuda: bool = False
     """run the networks on the GPU; networks this small are faster on the CPU"""
-    num_threads: int = 1
+    num_threads: Annotated[int, "1 <= num_threads <= 1024"] = 1
     """CPU threads of torch; networks this small are fastest with one"""
     track: bool = False
     """log to Weights & Biases too"""
@@ -45,63 +48,106 @@ class Args:
     """record videos of the first environment into the run's folder"""
     env_id: str = "CartPole-v1"
     """environment by Gymnasium's name; my_module:MyEnv-v0 imports my_module first"""
-    vectorisation: Literal["native", "sync", "async"] = "native"
-    """native: the environment's own vector version, else sync; async: one process an environment"""
-    total_timesteps: int = 500_000
+    vectorisation: Literal["sync", "async"] | None = None
+    """async: one process an environment; None: the environment's own vector version, else sync"""
+    total_timesteps: Annotated[int, "total_timesteps >= 1"] = 500_000
     """environment steps; training ends after the first update that reaches them"""
-    num_envs: int = 8
+    num_envs: Annotated[int, "1 <= num_envs <= 10**5"] = 8
     """N, parallel environments"""
-    num_steps: int = 128
+    num_steps: Annotated[int, "1 <= num_steps <= 10**6"] = 128
     """T, steps of each environment in a rollout; an update learns from T·N samples"""
-    learning_rate: float = 2e-3
+    learning_rate: Annotated[float, "0 <= learning_rate < inf"] = 2e-3
     """α₀, Adam's step size (19)"""
     anneal_lr: bool = True
     """let the step size fall linearly to 0 (19)"""
-    gamma: float = 0.995
+    gamma: Annotated[float, "0 <= gamma <= 1"] = 0.995
     """γ, discount (1): a reward 1 / (1 − γ) steps ahead weighs 1/e; 1 does not discount"""
-    gae_lambda: float = 0.98
+    gae_lambda: Annotated[float, "0 <= gae_lambda <= 1"] = 0.98
     """λ of GAE (5): 0 trusts the critic (biased), 1 trusts the sampled rewards (noisy)"""
-    num_minibatches: int = 8
+    num_minibatches: Annotated[int, "1 <= num_minibatches <= num_steps * num_envs"] = 8
     """minibatches an epoch, of M = ⌈T·N / num_minibatches⌉ samples each"""
-    update_epochs: int = 4
+    update_epochs: Annotated[int, "update_epochs >= 1"] = 4
     """K, passes over the samples of a rollout"""
     norm_adv: bool = True
     """normalise the advantages Â of each minibatch (7)"""
-    clip_coef: float = 0.2
+    clip_coef: Annotated[float, "clip_coef > 0"] = 0.2
     """ε, how far the ratio r(θ) may leave 1 before there is no more to gain (9)"""
     clip_vloss: bool = True
     """clip how far the value moves in an update, by ε too (10)"""
-    ent_coef: float = 0.01
+    ent_coef: Annotated[float, "0 <= ent_coef < inf"] = 0.01
     """c2, weight of the entropy bonus (12); 0 switches it off"""
-    vf_coef: float = 0.5
+    vf_coef: Annotated[float, "0 <= vf_coef < inf"] = 0.5
     """c1, weight of the value loss (12)"""
-    max_grad_norm: float = 0.5
+    max_grad_norm: Annotated[float, "max_grad_norm > 0"] = 0.5
     """g_max, longer gradients are scaled down to this norm (13); inf switches it off"""
-    target_kl: float | None = None
+    target_kl: Annotated[float | None, "target_kl is None or target_kl > 0"] = None
     """end an update after the epoch that brings its KL (14) above this, say 0.02; None: never"""
     norm_obs: bool = True
     """normalise observations by their running mean and variance (17)"""
     norm_reward: bool = True
     """divide rewards by the running standard deviation of the discounted return (18)"""
-    eval_episodes: int = 10
+    eval_episodes: Annotated[int, "0 <= eval_episodes <= 10**5"] = 10
     """episodes of the greedy policy at the end; 0 switches it off"""
+    checkpoint_interval: Annotated[int, "checkpoint_interval >= 1"] = 20
+    """updates from one checkpoint.pt in the run's folder to the next; the end has one too"""
+    resume: str | None = None
+    """folder of a run to go on with; its arguments hold, but for those given beside this one"""
 
 
-def make_envs(args: Args, num_envs: int, folder: Path) -> gym.vector.VectorEnv:
+def refuse(problem: str) -> NoReturn:
+    """Leave before anything is written, with one line on standard error and exit code 2."""
+    print(" ".join(problem.split()), file=sys.stderr)
+    raise SystemExit(2)
+
+
+def parse_args() -> tuple[Args, dict]:
+    """The command line and, with --resume, the checkpoint, whose arguments are its defaults."""
+    args, checkpoint = tyro.cli(Args, description=__doc__), {}
+    if args.resume is not None:
+        try:
+            checkpoint = torch.load(f"{args.resume}/checkpoint.pt", "cpu", weights_only=True)
+            args = tyro.cli(Args, description=__doc__, default=Args(**checkpoint["args"]))
+        except Exception as error:
+            refuse(f"--resume {args.resume}: {error}. Give the folder of a run of this script")
+    for field in fields(args):
+        for rule in getattr(field.type, "__metadata__", ()):
+            if not eval(rule, {"inf": float("inf")}, vars(args)):
+                refuse(f"--{field.name} {getattr(args, field.name)}: allowed is {rule}")
+    return args, checkpoint
+
+
+def require_finite(what: str, x: np.ndarray) -> None:
+    """Raise at the first NaN or infinity of x, whose rows are what there is many of."""
+    if not np.isfinite(x).all():
+        index = tuple(np.argwhere(~np.isfinite(x))[0])
+        raise FloatingPointError(f"{what} {index[0]} is {x[index]}")
+
+
+def make_envs(args: Args, num_envs: int) -> gym.vector.VectorEnv:
     """Environments with observations (num_envs, D), reset by the step after an episode's end."""
-    mode = None if args.vectorisation == "native" else args.vectorisation
     render = {"render_mode": "rgb_array"} if args.capture_video else {}
-    envs = gym.make_vec(args.env_id, num_envs, vectorization_mode=mode, **render)
-    if args.capture_video:
-        envs = gym.wrappers.vector.RecordVideo(envs, str(folder), record_first_only=True)
-    autoreset = envs.metadata.get("autoreset_mode")
-    if autoreset != gym.vector.AutoresetMode.NEXT_STEP:
-        raise SystemExit(f"{args.env_id} has autoreset mode {autoreset}, NEXT_STEP is needed")
+    try:
+        envs = gym.make_vec(args.env_id, num_envs, args.vectorisation, **render)
+    except Exception as error:
+        refuse(f"--env-id {args.env_id}: {error} (gymnasium.pprint_registry() lists all)")
     space = envs.single_observation_space
-    if space.dtype == np.uint8 and len(space.shape) == 3:
-        raise SystemExit(f"{args.env_id} observes images {space.shape}, only vectors are supported")
-    is_vector = isinstance(space, gym.spaces.Box) and len(space.shape) == 1
-    return envs if is_vector else gym.wrappers.vector.FlattenObservation(envs)
+    is_image = space.dtype == np.uint8 and len(space.shape) > 1
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+        envs = FlattenObservation(envs)
+    if is_image or not isinstance(envs.single_observation_space, gym.spaces.Box):
+        refuse(f"{args.env_id} observes {space}: only vectors are supported, no images")
+    if envs.metadata.get("autoreset_mode") != gym.vector.AutoresetMode.NEXT_STEP:
+        refuse(f"{args.env_id}: only environments with AutoresetMode.NEXT_STEP are supported")
+    return envs
+
+
+def save(snapshot: bytes, path: Path) -> None:
+    """Write so that path is, whatever happens, the last checkpoint or this one, and whole."""
+    with open(f"{path}.tmp", "wb") as file:
+        file.write(snapshot)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(f"{path}.tmp", path)
 
 
 def layer_init(layer: nn.Linear, gain: float = 2**0.5) -> nn.Linear:
@@ -131,9 +177,8 @@ class Agent(nn.Module):
         self.actor = mlp(self.mask.numel(), gain=0.01)
         self.critic = mlp(1, gain=1.0)
         # Buffers, so that a saved agent is complete; rows: count, mean, sum of squared deviations.
-        self.norm_obs, self.norm_reward = norm_obs, norm_reward
-        self.register_buffer("obs_moments", torch.zeros(3, D, dtype=torch.float64))
-        self.register_buffer("return_moments", torch.zeros(3, 1, dtype=torch.float64))
+        self.register_buffer("obs_moments", torch.zeros(3, D).double() if norm_obs else None)
+        self.register_buffer("return_moments", torch.zeros(3, 1).double() if norm_reward else None)
 
     def policy(self, obs: torch.Tensor) -> torch.Tensor:
         """Logits of the heads, (.., D) -> (.., H, choices)."""
@@ -149,8 +194,9 @@ class Agent(nn.Module):
 
     def normalize_obs(self, obs: np.ndarray, count: np.ndarray | None = None) -> torch.Tensor:
         """(17) ô = clip((o − μ) / √(σ² + 1e-8), ±10), (N, D) -> (N, D), once obs[count] count."""
-        obs = torch.as_tensor(obs, dtype=torch.float64, device=self.obs_moments.device)
-        if self.norm_obs:
+        require_finite("observation of environment", obs)
+        obs = torch.as_tensor(obs, dtype=torch.float64, device=self.actor[0].bias.device)
+        if self.obs_moments is not None:
             if count is not None:
                 update_moments(self.obs_moments, obs if count.all() else obs[count])
             n, mean, m2 = self.obs_moments
@@ -159,8 +205,9 @@ class Agent(nn.Module):
 
     def scale_rewards(self, rewards: np.ndarray, discounted: np.ndarray) -> torch.Tensor:
         """(18) r ← clip(r / √(Var R + 1e-8), ±10), after counting R; (T, N), (B,) -> (T, N)."""
-        rewards = torch.as_tensor(rewards, device=self.return_moments.device)
-        if self.norm_reward:
+        require_finite("reward of environment", rewards.T)
+        rewards = torch.as_tensor(rewards, device=self.actor[0].bias.device)
+        if self.return_moments is not None:
             update_moments(self.return_moments, rewards.new_tensor(discounted[:, None]))
             n, _, m2 = self.return_moments
             rewards = (rewards / (m2 / n + 1e-8).sqrt()).clamp(-10, 10)
@@ -239,8 +286,7 @@ def explained_variance(values: torch.Tensor, returns: torch.Tensor) -> torch.Ten
 
 @torch.inference_mode()
 def evaluate(agent: Agent, envs: gym.vector.VectorEnv, seed: int) -> np.ndarray:
-    """Returns (N,) of the greedy policy, one episode an environment, cut off at 100,000 steps: the
-    first episodes to finish among parallel ones would be the short ones."""
+    """Returns (N,) of the greedy policy, one episode an environment: the first to end are short."""
     obs, _ = envs.reset(seed=seed)
     returns, running = np.zeros(envs.num_envs), np.ones(envs.num_envs, dtype=bool)
     for _ in range(100_000):
@@ -253,7 +299,7 @@ def evaluate(agent: Agent, envs: gym.vector.VectorEnv, seed: int) -> np.ndarray:
     return returns
 
 
-def main(args: Args) -> None:
+def main(args: Args, checkpoint: dict | None = None) -> None:
     T, N = args.num_steps, args.num_envs
     M = -(-T * N // args.num_minibatches)
     value_clip = args.clip_coef if args.clip_vloss else float("inf")
@@ -263,34 +309,70 @@ def main(args: Args) -> None:
     torch.set_num_threads(args.num_threads)
     torch.backends.cudnn.deterministic = args.torch_deterministic
     torch.manual_seed(args.seed)
-    # Environment i gets env_seed + i: seeds 1 and 2 must not share environments, nor evaluation.
-    env_seed, eval_seed = (np.random.SeedSequence(args.seed).generate_state(2) >> 1).tolist()
     name = f"{args.env_id}__{args.exp_name}__{args.seed}__{int(time.time())}"
-    folder = Path("runs") / name.replace("/", "-").replace(":", "-")
-    envs = make_envs(args, N, folder / "videos/train")
+    folder = Path(args.resume or f"runs/{name.replace('/', '-').replace(':', '-')}")
+    path = folder / "checkpoint.pt"
+    envs = make_envs(args, N)
     if not isinstance(envs.single_action_space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
-        raise SystemExit(f"{args.env_id} acts in {envs.single_action_space}: see ppo_continuous.py")
+        refuse(f"{args.env_id} acts in {envs.single_action_space}: Box is for ppo_continuous.py")
     agent = Agent(envs, args.norm_obs, args.norm_reward).to(device)
     optimizer = torch.optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
-    writer = SummaryWriter(folder)
-    writer.add_text("args", "\n".join(f"    {k} = {v!r}" for k, v in vars(args).items()))
+    global_step, wall_time, recent_returns, snapshot = 0, 0.0, [], None
+    if checkpoint:
+        try:
+            agent.load_state_dict(checkpoint["agent"])
+            optimizer.load_state_dict(checkpoint["optimizer"])
+            torch.set_rng_state(checkpoint["rng"])
+            global_step, wall_time = checkpoint["global_step"], checkpoint["wall_time"]
+            recent_returns = checkpoint["recent_returns"]
+        except Exception as error:
+            refuse(f"--resume {args.resume}: {error}. Give the folder of a run of this script")
+
+    def last_words(kind, error, trace):
+        if kind is KeyboardInterrupt and snapshot:
+            save(snapshot, path)
+        elif not isinstance(error, FloatingPointError | OSError | KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+        end = f"after step {global_step:,}; last good checkpoint: {path if path.exists() else None}"
+        print(f"\n{error!r} {end}", file=sys.stderr)
+
+    sys.excepthook = last_words
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # saves and leaves, like Ctrl-C
     if args.track:
         import wandb
 
-        wandb.init(args.wandb_entity, args.wandb_project_name, name=folder.name, config=vars(args))
+        options = {"id": folder.resolve().name, "resume": "allow", "sync_tensorboard": True}
+        wandb.init(args.wandb_entity, args.wandb_project_name, config=vars(args), **options)
+    writer = SummaryWriter(folder, purge_step=global_step + 1)  # of what a killed run logged later
+    writer.add_text("args", str(args), global_step + 1)
+    (folder / "args.txt").write_text(str(args).replace(", ", ",\n"))
+    (folder / Path(__file__).name).write_bytes(Path(__file__).read_bytes())
+    if args.capture_video and global_step < args.total_timesteps:
+        envs = RecordVideo(envs, f"{folder}/videos/train-{global_step}", record_first_only=True)
 
     # A rollout; obs[T] and values[T] belong to the state after its last step.
     obs = torch.zeros(T + 1, N, *envs.single_observation_space.shape, device=device)
     actions = sample(agent.policy(obs[:-1]), noise=0.0).detach()
     logprobs, values = torch.zeros(T, N, device=device), torch.zeros(T + 1, N, device=device)
-    rewards = np.zeros((T, N))
     valid, terminated, dones = flags = np.zeros((3, T, N), dtype=bool)
-    discounted, episodic_return, episodic_length = np.zeros((3, T, N))
-    recent_returns = deque(maxlen=100)
-    global_step, start_time = 0, time.perf_counter()
-    next_obs, _ = envs.reset(seed=env_seed)
+    rewards, discounted, episodic_return, episodic_length = np.zeros((4, T, N))
+    # Environment i gets env_seed + i: seeds 1 and 2 must not share environments, nor evaluation.
+    env_seed, eval_seed = (np.random.SeedSequence(args.seed).generate_state(2) >> 1).tolist()
+    next_obs, _ = envs.reset(seed=env_seed + global_step)
     next_valid = np.ones(N, dtype=bool)
-    while global_step < args.total_timesteps:
+    start_time = time.perf_counter() - wall_time
+    for update in range(sys.maxsize):
+        # To memory at every update, for Ctrl-C at any moment; from there to the disk at intervals.
+        state = {"args": vars(args), "agent": agent.state_dict(), "rng": torch.get_rng_state()}
+        state |= {"optimizer": optimizer.state_dict(), "recent_returns": recent_returns}
+        state |= {"global_step": global_step, "wall_time": wall_time}
+        torch.save(state, buffer := io.BytesIO())
+        snapshot = buffer.getvalue()
+        finished = global_step >= args.total_timesteps
+        if (finished or update % args.checkpoint_interval == 0) and (update or not checkpoint):
+            save(snapshot, path)
+        if finished:
+            break
         # (19) α = α₀ (1 − global_step / total_timesteps)
         fraction_left = 1 - global_step / args.total_timesteps if args.anneal_lr else 1.0
         optimizer.param_groups[0]["lr"] = args.learning_rate * fraction_left
@@ -357,43 +439,41 @@ def main(args: Args) -> None:
             if args.target_kl is not None and kl > args.target_kl:
                 break
 
-        # Log one dict; what has no data is left out.
         names = ("losses/policy_loss", "losses/value_loss", "losses/entropy", "losses/grad_norm")
-        metrics = dict(zip(names, torch.stack(losses).mean(0).tolist(), strict=True))
-        metrics |= {"losses/approx_kl": kl.item(), "losses/clipfrac": clipfrac.item()}
-        *_, b_returns, b_values = batch
-        if b_returns.var(correction=0) > 0:
-            metrics["losses/explained_variance"] = explained_variance(b_values, b_returns).item()
+        metrics = {"losses/approx_kl": kl.item(), "losses/clipfrac": clipfrac.item()}
+        for name, column in zip(names, torch.stack(losses).T.cpu().numpy(), strict=True):
+            require_finite(f"{name} of minibatch", column)
+            metrics[name] = column.mean()
+        metrics["losses/explained_variance"] = explained_variance(batch[-1], batch[-2]).item()
         if dones.any():
             metrics["charts/episodic_return"] = episodic_return[dones].mean()
             metrics["charts/episodic_length"] = episodic_length[dones].mean()
-        recent_returns.extend(episodic_return[dones])
-        if len(recent_returns) == recent_returns.maxlen:
+        recent_returns = (recent_returns + episodic_return[dones].tolist())[-100:]
+        if len(recent_returns) == 100:
             metrics["charts/episodic_return_100"] = np.mean(recent_returns)
         metrics["charts/learning_rate"] = optimizer.param_groups[0]["lr"]
         metrics["charts/wall_time"] = wall_time = time.perf_counter() - start_time
         metrics["charts/SPS"] = sps = global_step / wall_time
         for key, value in metrics.items():
-            writer.add_scalar(key, value, global_step)
-        if args.track:
-            wandb.log(metrics, step=global_step)
-        recent = f"{np.mean(recent_returns):.1f}" if recent_returns else "-"
+            if np.isfinite(value):  # what has no data is left out
+                writer.add_scalar(key, value, global_step)
+        writer.flush()
+        recent = np.mean(recent_returns or np.nan)
         left = max(args.total_timesteps - global_step, 0) / sps
-        line = f"{global_step:>10,} steps {sps:>8,.0f}/s {left:>6.0f} s left   return {recent:>9}"
+        line = f"{global_step:>10,} steps {sps:>8,.0f}/s {left:>6.0f} s left  return {recent:>8.1f}"
         print(line, end="\r" if sys.stdout.isatty() else "\n", flush=True)
     envs.close()
     if args.eval_episodes:
-        envs = make_envs(args, args.eval_episodes, folder / "videos/eval")
+        envs = make_envs(args, args.eval_episodes)
         returns = evaluate(agent, envs, eval_seed)
+        print(f"\ngreedy return {returns.mean():.1f}±{returns.std():.1f} ({returns.size} episodes)")
+        writer.add_scalar("eval/episodic_return", returns.mean(), global_step + 1)
+    if args.capture_video:  # of the first environment again, as all of them would be rendered
+        envs = RecordVideo(make_envs(args, 1), f"{folder}/videos/eval-{global_step}")
+        evaluate(agent, envs, eval_seed)
         envs.close()
-        print(
-            f"\ngreedy return {returns.mean():.1f} ± {returns.std():.1f} ({len(returns)} episodes)"
-        )
-        writer.add_scalar("eval/episodic_return", returns.mean(), global_step)
-        if args.track:
-            wandb.log({"eval/episodic_return": returns.mean()}, step=global_step)
     writer.close()
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    main(*parse_args())

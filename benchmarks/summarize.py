@@ -2,6 +2,7 @@
 
 python benchmarks/summarize.py lunarlander            results/lunarlander.{csv,md}, ..._curves.csv
 python benchmarks/summarize.py heldout                results/heldout.{csv,md}
+python benchmarks/summarize.py killed                 results/killed.{csv,md}
 python benchmarks/summarize.py defaults ENV [ENV ..]  results/defaults.{csv,md}
 python benchmarks/summarize.py ablations NAME [..]    results/ablations.{csv,md}, ..._curves.csv
 """
@@ -127,11 +128,30 @@ def compare(name: str, first_column: str, runs: dict[str, list[dict]]) -> None:
     write(name, [first_column, "seed", "greedy_return"], rows, table)
 
 
+def killed() -> None:
+    """Runs that were killed and resumed against the unbroken ones of the same seeds."""
+    unbroken, broken = (read_seeds(name) for name in ("lunarlander", "killed"))
+    rows = [
+        [a["seed"], round(a["greedy"], 1), round(b["greedy"], 1)]
+        for a, b in zip(unbroken, broken, strict=True)
+    ]
+    table = ["| seed | unbroken | killed and resumed |", "|---|---|---|"]
+    table += [f"| {' | '.join(map(str, row))} |" for row in rows]
+    before, after = np.array(rows)[:, 1:].T
+    table.append(f"| mean | {before.mean():.1f} | {after.mean():.1f} |")
+    low, high = (100 * x / before.mean() for x in interval(after - before))
+    difference = 100 * (after - before).mean() / before.mean()
+    verdict = f"Difference: {difference:+.1f}% of the unbroken mean [{low:+.1f}%, {high:+.1f}%]"
+    write("killed", ["seed", "unbroken", "killed"], rows, [*table, "", verdict])
+
+
 if __name__ == "__main__":
     (HERE / "results").mkdir(exist_ok=True)
     what, *names = sys.argv[1:]
     if what in ("lunarlander", "heldout"):
         lunarlander(what)
+    elif what == "killed":
+        killed()
     elif what == "defaults":
         compare("defaults", "environment", {name: read_seeds(name) for name in names})
     else:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -67,6 +68,10 @@ def read_run(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def train(tmp_path, monkeypatch):
     """train(script, env_id=.., ..) runs main in an empty folder and returns what it logged."""
 
+    # main sets both for the rest of its process.
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    terminate = signal.getsignal(signal.SIGTERM)
+
     def run(script, **args):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
@@ -75,4 +80,5 @@ def train(tmp_path, monkeypatch):
         (run,) = (folder / "runs").iterdir()
         return read_run(run)
 
-    return run
+    yield run
+    signal.signal(signal.SIGTERM, terminate)

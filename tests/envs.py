@@ -163,9 +163,39 @@ class Composite(Match):
         return {"sign": np.full((2, 1), value, np.int8), "other": 1 + self.t % 3}
 
 
+class Broken(Match):
+    """The sixth of them that is made breaks at its 300th step, in the way that `how` names."""
+
+    made = 0
+
+    def __init__(self, how: str, continuous: bool = False):
+        super().__init__(continuous)
+        self.how, self.steps_left = how, 300 if Broken.made == 5 else np.inf
+        Broken.made += 1
+
+    def begin(self):
+        if self.how == "reset" and self.steps_left == 300:
+            return self.obs(np.nan)
+        return super().begin()
+
+    def step(self, action):
+        self.steps_left -= 1
+        obs, reward, *ends = super().step(action)
+        if self.steps_left == 0 and self.how == "observation":
+            obs = self.obs(np.inf)
+        if self.steps_left == 0 and self.how == "reward":
+            reward = np.nan
+        if self.steps_left == 0 and self.how == "error":
+            raise ValueError("the motor is on fire")
+        return obs, reward, *ends
+
+
 for env in (Bandit, TwoStates, Truncated, Match, Huge, Endless, Marked, Composite):
     name = env.__name__
     gym.register(f"{name}-v0", env)
     gym.register(f"{name}Box-v0", env, kwargs={"continuous": True})
+for how in ("observation", "reward", "error", "reset"):
+    gym.register(f"Broken-{how}-v0", Broken, kwargs={"how": how})
+    gym.register(f"Broken-{how}Box-v0", Broken, kwargs={"how": how, "continuous": True})
 gym.register("Heads-v0", Heads)
 gym.register("Wide-v0", Wide)

@@ -425,7 +425,7 @@ def test_17_moments_are_numpys(script, offset, scale):
 
 
 def make_agent(script, env_id, num_envs=3, **flags):
-    envs = script.make_envs(script.Args(env_id=env_id), num_envs, None)
+    envs = script.make_envs(script.Args(env_id=env_id), num_envs)
     return script.Agent(envs, **flags), envs
 
 

@@ -220,7 +220,7 @@ def test_17_the_agent_knows_the_moments_of_what_it_acted_on(script, train, monke
 
 
 def test_evaluation_leaves_the_agent_as_it_is(script, monkeypatch, tmp_path):
-    envs = script.make_envs(script.Args(env_id=small_env(script, "Match")), 4, None)
+    envs = script.make_envs(script.Args(env_id=small_env(script, "Match")), 4)
     agent = script.Agent(envs)
     agent.normalize_obs(np.random.default_rng(0).normal(size=(4, 1)), count=np.ones(4, bool))
     before = {key: value.clone() for key, value in agent.state_dict().items()}
@@ -247,7 +247,7 @@ def test_evaluation_plays_one_episode_in_each_environment(script, monkeypatch):
         return self.obs(), {}
 
     monkeypatch.setattr(small.Marked, "reset", reset)
-    envs = script.make_envs(script.Args(env_id=small_env(script, "Marked")), 8, None)
+    envs = script.make_envs(script.Args(env_id=small_env(script, "Marked")), 8)
     agent = script.Agent(envs, norm_obs=False)
     assert script.evaluate(agent, envs, seed=1).tolist() == [2, 3, 4, 5] * 2
 
@@ -290,7 +290,7 @@ def test_seeds_share_no_initial_observation_nor_does_evaluation(script, train, m
     assert len(train_1 | eval_1 | train_2 | eval_2) == 8 + 10 + 8 + 10
 
 
-@pytest.mark.parametrize("vectorisation", ["sync", "native"])
+@pytest.mark.parametrize("vectorisation", ["sync", None])
 def test_same_seed_same_numbers_bit_for_bit(script, train, vectorisation):
     env_id = CARTPOLE_OR_PENDULUM[script.__name__]
     runs = [
@@ -464,31 +464,6 @@ def test_help_is_a_page_that_teaches(script, tmp_path):
 def test_cuda_without_a_gpu_says_so_and_uses_the_cpu(script, train, capsys):
     train(script, env_id=small_env(script, "Bandit"), total_timesteps=1, cuda=True)
     assert "no GPU, the CPU is used" in capsys.readouterr().out
-
-
-def test_the_other_script_is_named(script, tmp_path):
-    other = {"ppo": "ppo_continuous", "ppo_continuous": "ppo"}[script.__name__]
-    with pytest.raises(SystemExit, match=f"{other}.py"):
-        script.main(script.Args(env_id=CARTPOLE_OR_PENDULUM[other]))
-
-
-def test_images_and_other_autoreset_modes_are_refused(script):
-    class Image(small.Small):
-        observation_space = gym.spaces.Box(0, 255, (8, 8, 3), np.uint8)
-
-    gym.registry.pop("Image-v0", None)
-    gym.register("Image-v0", lambda: Image(script.__name__ != "ppo"))
-    with pytest.raises(SystemExit, match="images"):
-        script.main(script.Args(env_id="Image-v0"))
-
-    def same_step(num_envs, **_):
-        mode = gym.vector.AutoresetMode.SAME_STEP
-        return gym.vector.SyncVectorEnv([small.Bandit] * num_envs, autoreset_mode=mode)
-
-    gym.registry.pop("SameStep-v0", None)
-    gym.register("SameStep-v0", vector_entry_point=same_step)
-    with pytest.raises(SystemExit, match="NEXT_STEP"):
-        script.main(script.Args(env_id="SameStep-v0"))
 
 
 def test_async_environments_train_as_sync_ones_do(script, train):

@@ -1,0 +1,190 @@
+"""What is told before anything is written: one line on standard error, exit code 2, no file."""
+
+import subprocess
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from conftest import SCRIPTS
+from envs import Bandit, Small
+
+OUT_OF_RANGE = [
+    ("--seed -1", "0 <= seed < 2**63"),
+    ("--seed 9223372036854775808", "0 <= seed"),
+    ("--num-threads 0", "1 <= num_threads"),
+    ("--total-timesteps 0", "total_timesteps >= 1"),
+    ("--total-timesteps -5", "total_timesteps >= 1"),
+    ("--num-envs 0", "1 <= num_envs"),
+    ("--num-envs -8", "1 <= num_envs"),
+    ("--num-envs 10000000", "num_envs <= 10**5"),
+    ("--num-steps 0", "1 <= num_steps"),
+    ("--num-steps 10000000", "num_steps <= 10**6"),
+    ("--learning-rate -1e-3", "0 <= learning_rate < inf"),
+    ("--learning-rate nan", "0 <= learning_rate < inf"),
+    ("--learning-rate inf", "0 <= learning_rate < inf"),
+    ("--gamma 1.5", "0 <= gamma <= 1"),
+    ("--gamma -0.1", "0 <= gamma <= 1"),
+    ("--gamma nan", "0 <= gamma <= 1"),
+    ("--gae-lambda 2", "0 <= gae_lambda <= 1"),
+    ("--gae-lambda nan", "0 <= gae_lambda <= 1"),
+    ("--num-minibatches 0", "1 <= num_minibatches"),
+    ("--num-minibatches 100000", "num_minibatches <= num_steps * num_envs"),
+    ("--num-envs 2 --num-steps 4 --num-minibatches 9", "<= num_steps * num_envs"),
+    ("--update-epochs 0", "update_epochs >= 1"),
+    ("--clip-coef 0", "clip_coef > 0"),
+    ("--clip-coef -0.2", "clip_coef > 0"),
+    ("--clip-coef nan", "clip_coef > 0"),
+    ("--ent-coef -0.01", "0 <= ent_coef < inf"),
+    ("--ent-coef inf", "0 <= ent_coef < inf"),
+    ("--vf-coef -1", "0 <= vf_coef < inf"),
+    ("--vf-coef nan", "0 <= vf_coef < inf"),
+    ("--max-grad-norm 0", "max_grad_norm > 0"),
+    ("--max-grad-norm nan", "max_grad_norm > 0"),
+    ("--target-kl 0", "target_kl > 0"),
+    ("--target-kl -1", "target_kl > 0"),
+    ("--eval-episodes -1", "0 <= eval_episodes"),
+    ("--checkpoint-interval 0", "checkpoint_interval >= 1"),
+]
+BAD_ENVIRONMENT = [
+    ("--env-id CartPol-v1", "Did you mean: `CartPole`"),
+    ("--env-id CartPole-v9", "versioned environments: [ `v0`, `v1` ]"),
+    ("--env-id LunarLander-v2", "use `LunarLander-v3` instead"),
+    ("--env-id Nonsense-v0", "pprint_registry() lists all"),
+    ("--env-id ''", "Malformed environment ID"),
+    ("--env-id no_such_module:Env-v0", "No module named 'no_such_module'"),
+    ("--env-id envs:Image-v0", "no images"),
+    ("--env-id envs:Unsized-v0", "only vectors are supported"),
+    ("--env-id envs:SameStep-v0", "only environments with AutoresetMode.NEXT_STEP"),
+    ("--env-id envs:Dark-v0 --capture-video", "rgb_array"),
+    ("--env-id envs:Unbuildable-v0", "the licence has run out"),
+    ("--env-id envs:Pair-v0", "acts in Tuple(Discrete(2), Discrete(2))"),
+]
+BAD_RESUME = [
+    ("--resume nowhere", "nowhere/checkpoint.pt"),
+    ("--resume ''", "checkpoint.pt"),
+    ("--resume empty", "empty/checkpoint.pt"),
+    ("--resume file", "file/checkpoint.pt"),
+    ("--resume truncated", "Give the folder of a run of this script"),
+    ("--resume garbage", "Give the folder of a run of this script"),
+    ("--resume pickle", "weights_only"),
+    ("--resume foreign", "unexpected keyword argument 'dropout'"),
+    ("--resume run --no-norm-obs", "obs_moments"),
+    ("--resume run --no-norm-reward", "return_moments"),
+    ("--resume run --env-id envs:Wider-v0", "size mismatch"),
+    ("--resume run --gamma 2", "0 <= gamma <= 1"),
+]
+
+
+class Image(Small):
+    observation_space = gym.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+
+
+class Unsized(Small):
+    observation_space = gym.spaces.Sequence(gym.spaces.Discrete(3))
+
+
+class Wider(Bandit):
+    observation_space = gym.spaces.Box(-1, 1, (5,), np.float32)
+
+
+class Unbuildable(Small):
+    def __init__(self, **_):
+        raise RuntimeError("the licence has run out")
+
+
+class Pair(Small):
+    def __init__(self):
+        self.action_space = gym.spaces.Tuple([gym.spaces.Discrete(2)] * 2)
+
+
+def same_step(num_envs, **_):
+    mode = gym.vector.AutoresetMode.SAME_STEP
+    return gym.vector.SyncVectorEnv([Bandit] * num_envs, autoreset_mode=mode)
+
+
+@pytest.fixture
+def refused(script, monkeypatch, tmp_path, capsys):
+    """refused(flags) is the one line that the command ends with."""
+    is_box = script.__name__ != "ppo"
+    for name, env in (("Image", Image), ("Unsized", Unsized), ("Wider", Wider)):
+        gym.register(f"{name}-v0", env, kwargs={"continuous": is_box})
+    for name, env in (("Dark", Bandit), ("Unbuildable", Unbuildable), ("Pair", Pair)):
+        gym.register(f"{name}-v0", env)
+    gym.register("SameStep-v0", vector_entry_point=same_step)
+    monkeypatch.chdir(tmp_path)
+
+    def run(flags: str) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        argv = [script.__name__ + ".py", *(flag.strip("'") for flag in flags.split())]
+        monkeypatch.setattr(sys, "argv", argv)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit:
+            script.main(*script.parse_args())
+        out, err = capsys.readouterr()
+        assert exit.value.code == 2
+        assert out == "" and err.count("\n") == 1, err
+        assert sorted(tmp_path.rglob("*")) == before
+        return err
+
+    yield run
+    for name in ("Image", "Unsized", "Wider", "Dark", "Unbuildable", "Pair", "SameStep"):
+        del gym.registry[f"{name}-v0"]
+
+
+@pytest.mark.parametrize("flags, message", OUT_OF_RANGE)
+def test_out_of_range(refused, flags, message):
+    """The line names the flag and the value that was given and what is allowed."""
+    line = refused(flags)
+    *_, flag, value = flags.split()
+    assert line.startswith(flag[:2] + flag[2:].replace("-", "_"))
+    assert message in line and "allowed is" in line
+    assert str(float(value))[:4] in line or value in line
+
+
+@pytest.mark.parametrize("flags, message", BAD_ENVIRONMENT)
+def test_bad_environment(refused, flags, message):
+    line = refused(flags)
+    assert message in line and flags.split()[1].strip("'").split(":")[-1] in line
+
+
+def test_the_other_script_is_named(script, refused):
+    if script.__name__ == "ppo":
+        assert "Box is for ppo_continuous.py" in refused("--env-id Pendulum-v1")
+    else:
+        assert "Discrete is for ppo.py" in refused("--env-id CartPole-v1")
+
+
+@pytest.mark.parametrize("flags, message", BAD_RESUME)
+def test_bad_resume(script, refused, train, tmp_path, monkeypatch, flags, message):
+    for name in ("empty", "truncated", "garbage", "pickle", "foreign"):
+        (tmp_path / name).mkdir()
+    env_id = "envs:Bandit-v0" if script.__name__ == "ppo" else "envs:BanditBox-v0"
+    train(script, env_id=env_id, total_timesteps=1, eval_episodes=0)
+    (run,) = tmp_path.glob("*/runs/*")
+    run = run.rename(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    whole = (run / "checkpoint.pt").read_bytes()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "truncated/checkpoint.pt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "garbage/checkpoint.pt").write_bytes(b"garbage" * 1000)
+    torch.save({"args": Small}, tmp_path / "pickle/checkpoint.pt")
+    torch.save({"args": {"dropout": 0.1}}, tmp_path / "foreign/checkpoint.pt")
+    line = refused(flags)
+    assert message in line and ("--resume" in line or "--gamma" in line)
+
+
+def test_every_flag_with_a_number_has_a_rule(script):
+    for field in script.Args.__dataclass_fields__.values():
+        has_rule = hasattr(field.type, "__metadata__")
+        assert has_rule == (type(field.default) in (int, float) or field.name == "target_kl")
+
+
+def test_a_real_command_is_refused_in_one_line(script, tmp_path):
+    for flags in ("--gamma 2", "--env-id CartPol-v1", "--resume nowhere"):
+        command = [sys.executable, SCRIPTS / f"{script.__name__}.py", *flags.split()]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode == 2 and result.stdout == ""
+        assert result.stderr.startswith(flags.split()[0]) and result.stderr.count("\n") == 1
+        assert not list(tmp_path.iterdir())

@@ -44,6 +44,19 @@ def test_the_readme_quotes_lines_that_are_there():
     assert re.findall(r"\\tag\{(\d+)\}", section) == [str(n) for n in range(1, 21)]
 
 
+def test_the_readmes_program_evaluates_a_saved_policy(ppo, train, tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    train(ppo, total_timesteps=2000, eval_episodes=0)
+    (run,) = tmp_path.glob("*/runs/*")
+    (program,) = re.findall(
+        r"```python\n(import torch.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    capsys.readouterr()
+    exec(program.replace("runs/NAME", str(run)), {})
+    returns = [float(x) for x in capsys.readouterr().out.strip("[]\n").split()]
+    assert len(returns) == 10 and min(returns) > 8
+
+
 def test_the_readme_names_files_and_flags_that_exist():
     readme = (ROOT / "README.md").read_text()
     for path in re.findall(r"\]\((?!http)([^)]+)\)", readme):

@@ -271,6 +271,7 @@ def test_a_folder_that_cannot_be_made(script, command, tmp_path):
         ("reset", True, "observation of environment 5 is nan"),
         ("loss", True, "losses/policy_loss of minibatch"),
     ],
+    ids=["observation", "reward", "error", "reset", "loss"],
 )
 def test_what_breaks_is_named_and_the_last_checkpoint_stays(
     script, command, tmp_path, how, first_update, message

@@ -172,7 +172,7 @@ def resident_sizes(process, at):
 
 def test_memory_stays_flat(script, command):
     flags = ("--total-timesteps", 10**6, "--env-id", ENV_ID[script.__name__])
-    early, late = resident_sizes(command(*flags), at=[15_000, 60_000])
+    early, late = resident_sizes(command(*flags), at=[10_000, 40_000])
     assert late < 1.05 * early
 
 
@@ -333,18 +333,32 @@ def read_wandb(path):
     return run_id, keys
 
 
-def test_weights_and_biases_offline(script, command, tmp_path, monkeypatch):
-    if script.__name__ != "ppo":
-        pytest.skip("the same lines as in ppo.py; takes half a minute")
+def train_with_wandb(command, monkeypatch, *flags):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    flags = ("--track", "--eval-episodes", 1)
-    assert command(
-        "--env-id", ENV_ID[script.__name__], "--total-timesteps", 3000, *flags
-    ).wait() == 0  # fmt: skip
+    assert command("--track", "--eval-episodes", 1, *flags).wait() == 0
+
+
+def check_wandb(tmp_path, number_of_logs):
     (run,) = (tmp_path / "runs").iterdir()
-    assert command("--resume", run, "--total-timesteps", 6000, *flags).wait() == 0
     logs = [read_wandb(path) for path in tmp_path.glob("wandb/offline-run-*/*.wandb")]
-    assert len(logs) == 2
+    assert len(logs) == number_of_logs
     for run_id, keys in logs:
         assert run_id == run.name
         assert keys > {"losses/policy_loss", "charts/SPS", "eval/episodic_return", "global_step"}
+    return run
+
+
+def test_weights_and_biases_offline(script, command, tmp_path, monkeypatch):
+    if script.__name__ != "ppo":
+        pytest.skip("the same lines as in ppo.py; takes a quarter of a minute")
+    train_with_wandb(command, monkeypatch, "--total-timesteps", 3000)
+    check_wandb(tmp_path, number_of_logs=1)
+
+
+@pytest.mark.slow
+def test_weights_and_biases_goes_on_with_the_same_run(script, command, tmp_path, monkeypatch):
+    env_id = ENV_ID[script.__name__]
+    train_with_wandb(command, monkeypatch, "--env-id", env_id, "--total-timesteps", 3000)
+    run = check_wandb(tmp_path, number_of_logs=1)
+    train_with_wandb(command, monkeypatch, "--resume", run, "--total-timesteps", 6000)
+    check_wandb(tmp_path, number_of_logs=2)

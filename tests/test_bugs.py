@@ -27,7 +27,7 @@ def run_on_patched_copy(bug, folder):
         return applied.stderr
     test = bug.read_text().splitlines()[0].removeprefix("Caught by ")
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", test],
         cwd=ROOT,
         env=os.environ | {"PPO_SCRIPTS": str(folder), "COLUMNS": "500"},
         capture_output=True,

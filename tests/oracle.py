@@ -9,7 +9,7 @@ def forward(layers, x):
     inputs = []
     for i, (weight, bias) in enumerate(layers):
         inputs.append(x)
-        x = x @ weight.T + bias
+        x = x @ weight + bias
         x = np.tanh(x) if i < len(layers) - 1 else x
     return inputs, x
 
@@ -18,8 +18,8 @@ def backward(layers, inputs, gradient):
     """Gradients of the layers, from the one at the output, (M, outputs)."""
     gradients = []
     for (weight, _), x in zip(reversed(layers), reversed(inputs), strict=True):
-        gradients.append((gradient.T @ x, gradient.sum(0)))
-        gradient = (gradient @ weight) * (1 - x**2)  # unused before the first layer
+        gradients.append((x.T @ gradient, gradient.sum(0)))
+        gradient = (gradient @ weight.T) * (1 - x**2)  # unused before the first layer
     return gradients[::-1]
 
 

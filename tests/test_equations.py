@@ -135,16 +135,11 @@ def random_rollout(seed, T=40, N=5):
     return rewards, values, terminated, terminated | truncated, valid
 
 
-def gae(script, rewards, values, terminated, dones, gamma, lam):
-    tensors = (torch.from_numpy(x) for x in (rewards, values, terminated, dones))
-    return script.gae(*tensors, gamma, lam).numpy()
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_4_5_gae_is_the_forward_double_sum(script, seed):
     """Â_t = Σ_l (γλ)^l δ_{t+l} up to the episode's end or the rollout's, term by term."""
     rewards, values, terminated, dones, valid = random_rollout(seed)
-    advantages = gae(script, rewards, values, terminated, dones, 0.97, 0.9)
+    advantages = script.gae(rewards, values, terminated, dones, 0.97, 0.9)
     T, N = rewards.shape
     for t, n in itertools.product(range(T), range(N)):
         if not valid[t, n]:
@@ -163,7 +158,7 @@ def test_4_5_gae_is_the_forward_double_sum(script, seed):
 def test_1_6_lambda_one_gives_the_bootstrapped_return(script, seed):
     """G_t = r_t + γ G_{t+1}, which starts from V where the rollout or a truncation cuts it."""
     rewards, values, terminated, dones, valid = random_rollout(seed)
-    returns = gae(script, rewards, values, terminated, dones, 0.97, 1.0) + values[:-1]
+    returns = script.gae(rewards, values, terminated, dones, 0.97, 1.0) + values[:-1]
     T, N = rewards.shape
     for n in range(N):
         G = values[T, n]
@@ -183,7 +178,7 @@ def test_3_exact_values_give_the_exact_advantage(script):
     rewards = np.array([[1.0, 0.0], [0.0, 3.0]])  # column: action 0, action 1
     values = np.array([[v0, v0], [9.0, v1], [9.0, 9.0]])
     ends = np.array([[True, False], [False, True]])
-    advantages = gae(script, rewards, values, ends, ends, 0.5, 0.0)
+    advantages = script.gae(rewards, values, ends, ends, 0.5, 0.0)
     assert advantages[0] == pytest.approx([q0 - v0, q1 - v0])
     assert advantages[1, 1] == pytest.approx(0.0)
 
@@ -191,7 +186,7 @@ def test_3_exact_values_give_the_exact_advantage(script):
 def test_4_truncation_bootstraps_and_termination_does_not(script):
     rewards, values = np.ones((1, 2)), np.array([[0.0, 0.0], [10.0, 10.0]])
     terminated, dones = np.array([[True, False]]), np.array([[True, True]])
-    assert gae(script, rewards, values, terminated, dones, 0.9, 0.95).tolist() == [[1.0, 10.0]]
+    assert script.gae(rewards, values, terminated, dones, 0.9, 0.95).tolist() == [[1.0, 10.0]]
 
 
 # (7) to (15): the update
@@ -365,18 +360,19 @@ def test_20_samples_follow_the_policy(script):
     torch.manual_seed(0)
     n = 200_000
     if script.__name__ == "ppo":
-        logits = torch.tensor([[0.0, 1.0, -1.0], [2.0, 0.0, -1e8]])
-        noise = -torch.empty(n, 2, 3).exponential_().log()
+        logits = np.array([[0.0, 1.0, -1.0], [2.0, 0.0, -1e8]])
+        noise = -torch.empty(n, 2, 3).exponential_().log().numpy()
         actions = script.sample(logits, noise)
         for head in range(2):
-            frequencies = torch.bincount(actions[:, head], minlength=3) / n
-            assert torch.allclose(frequencies, logits[head].softmax(-1), atol=0.005)
+            frequencies = np.bincount(actions[:, head], minlength=3) / n
+            expected = np.exp(logits[head]) / np.exp(logits[head]).sum()
+            assert frequencies == pytest.approx(expected, abs=0.005)
         assert script.sample(logits, 0.0).tolist() == [1, 0]
     else:
-        policy = torch.tensor([0.5, -1.0]), torch.tensor([0.2, -0.7])
-        actions = script.sample(policy, torch.randn(n, 2))
-        assert torch.allclose(actions.mean(0), policy[0], atol=0.02)
-        assert torch.allclose(actions.std(0), policy[1].exp(), atol=0.02)
+        policy = np.array([0.5, -1.0]), np.array([0.2, -0.7])
+        actions = script.sample(policy, torch.randn(n, 2).numpy())
+        assert actions.mean(0) == pytest.approx(policy[0], abs=0.02)
+        assert actions.std(0) == pytest.approx(np.exp(policy[1]), abs=0.02)
         assert script.sample(policy, 0.0).tolist() == policy[0].tolist()
 
 
@@ -411,14 +407,15 @@ def test_17_moments_are_numpys(script, offset, scale):
     """Batches of any size, empty ones too, with every observation in float64."""
     rng = np.random.default_rng(3)
     x = offset + scale * rng.normal(size=(300, 4))
-    moments = torch.zeros(3, 4, dtype=torch.float64)
-    start = 0
+    moments, start = np.zeros((3, 4)), 0
     for n in itertools.cycle([1, 8, 0, 3]):
-        script.update_moments(moments, torch.from_numpy(x[start : start + n]))
+        new = x[start : start + n]
+        rows = np.concatenate([new, np.full((2, 4), 7.0)])
+        script.update_moments(moments, rows, np.arange(len(rows)) < len(new))
         start += n
         if start >= len(x):
             break
-    count, mean, m2 = moments.numpy()
+    count, mean, m2 = moments
     assert count.tolist() == [300] * 4
     assert mean == pytest.approx(x.mean(0))
     assert m2 / count == pytest.approx(x.var(0), rel=1e-6)
@@ -441,7 +438,7 @@ def test_17_observations_count_once_and_only_where_asked(script):
         obs, valid = 5 + 3 * rng.normal(size=(3, D)), rng.random(3) < 0.7
         valid[0] = True
         counted.extend(obs[valid])
-        normalised = agent.normalize_obs(obs, count=valid).numpy()
+        normalised = agent.normalize_obs(obs, count=valid)
         mean, var = np.mean(counted, 0), np.var(counted, 0)
         expected = np.clip((obs - mean) / np.sqrt(var + 1e-8), -10, 10)
         assert normalised == pytest.approx(expected, rel=1e-4, abs=1e-4)
@@ -455,7 +452,8 @@ def test_17_18_can_be_switched_off(script):
     agent, envs = make_agent(script, ENV[script.__name__], norm_obs=False, norm_reward=False)
     obs = np.full((3, envs.single_observation_space.shape[0]), 123.0)
     assert agent.normalize_obs(obs, count=np.ones(3, bool)).tolist() == obs.tolist()
-    assert agent.scale_rewards(np.full((2, 3), 99.0), np.ones(6)).tolist() == [[99.0] * 3] * 2
+    rewards, valid = np.full((2, 3), 99.0), np.ones((2, 3), dtype=bool)
+    assert agent.scale_rewards(rewards, rewards, valid).tolist() == rewards.tolist()
 
 
 def test_18_discounted_sums_against_plain_python(script):
@@ -475,12 +473,14 @@ def test_18_rewards_are_divided_by_the_deviation_of_the_discounted_return(script
     rng = np.random.default_rng(7)
     seen = []
     for _ in range(3):
-        rewards, discounted = 50 * rng.normal(size=(4, 3)), 100 + 20 * rng.normal(size=11)
-        seen.extend(discounted)
-        scaled = agent.scale_rewards(rewards, discounted)
+        rewards, discounted = 50 * rng.normal(size=(4, 3)), 100 + 20 * rng.normal(size=(4, 3))
+        valid = rng.random((4, 3)) < 0.7
+        seen.extend(discounted[valid])
+        scaled = agent.scale_rewards(rewards, discounted, valid)
         expected = np.clip(rewards / np.sqrt(np.var(seen) + 1e-8), -10, 10)
-        assert scaled.numpy() == pytest.approx(expected, rel=1e-5)
-    assert agent.scale_rewards(np.full((1, 3), 1e9), np.zeros(0)).tolist() == [[10.0] * 3]
+        assert scaled == pytest.approx(expected, rel=1e-5)
+    none = np.zeros((1, 3), dtype=bool)
+    assert agent.scale_rewards(np.full((1, 3), 1e9), none, none).tolist() == [[10.0] * 3]
 
 
 # The networks and the action spaces
@@ -489,34 +489,60 @@ def test_18_rewards_are_divided_by_the_deviation_of_the_discounted_return(script
 def test_initialisation_is_orthogonal_with_the_right_gains(script):
     agent, _ = make_agent(script, ENV[script.__name__])
     for net, last_gain in ((agent.actor, 0.01), (agent.critic, 1.0)):
-        layers = [m for m in net if isinstance(m, torch.nn.Linear)]
-        assert [m.out_features for m in layers[:-1]] == [64, 64]
-        assert len(net) == 5 and isinstance(net[1], torch.nn.Tanh)
-        for layer, gain in zip(layers, (2**0.5, 2**0.5, last_gain), strict=True):
-            singular = torch.linalg.svdvals(layer.weight)
+        assert [tuple(weight.shape[1:]) for weight in net[:4]] == [(64,), (), (64,), ()]
+        for layer, gain in enumerate((2**0.5, 2**0.5, last_gain)):
+            weight, bias = net[2 * layer], net[2 * layer + 1]
+            singular = torch.linalg.svdvals(weight)
             assert torch.allclose(singular, torch.full_like(singular, gain), rtol=1e-4)
-            assert not layer.bias.any()
+            assert bias.shape == weight.shape[1:] and not bias.any()
+
+
+def test_the_network_is_one_function_of_tensors_and_of_arrays(script):
+    """Against torch.nn, in torch with gradients and in NumPy, for any leading shape."""
+    agent, _ = make_agent(script, ENV[script.__name__])
+    weights = list(agent.critic)
+    layers = []
+    for weight, bias in zip(weights[::2], weights[1::2], strict=True):
+        torch.nn.init.normal_(bias)
+        layers += [torch.nn.Linear(*weight.shape), torch.nn.Tanh()]
+        layers[-2].weight.data, layers[-2].bias.data = weight.T, bias
+    expected_net = torch.nn.Sequential(*layers[:-1])
+    for shape in ((5,), (3, 5)):
+        obs = torch.randn(*shape, len(weights[0]))
+        expected = expected_net(obs)
+        assert torch.allclose(script.mlp(obs, agent.critic), expected, atol=1e-5)
+        in_numpy = script.mlp(obs.numpy(), script.to_numpy(agent.critic))
+        assert in_numpy == pytest.approx(expected.numpy(force=True), abs=1e-5)
+        assert in_numpy.dtype == np.float32
+    for weight, view in zip(agent.critic, script.to_numpy(agent.critic), strict=True):
+        assert np.shares_memory(weight.numpy(force=True), view)
 
 
 def test_actor_and_critic_share_no_parameter(script):
     agent, _ = make_agent(script, ENV[script.__name__])
-    obs = torch.randn(5, agent.actor[0].in_features)
-    agent.value(obs).sum().backward()
+    obs = torch.randn(5, len(agent.actor[0]))
+    agent.value(obs, agent.critic).sum().backward()
     assert all(p.grad is None for p in agent.actor.parameters())
     assert all(p.grad is not None for p in agent.critic.parameters())
-    assert agent.value(obs).shape == (5,)
+    assert agent.value(obs, agent.critic).shape == (5,)
 
 
 def test_discrete_actions_start_where_the_space_starts(ppo):
     envs = gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync")
     envs.single_action_space = gym.spaces.Discrete(3, start=-4)
     agent = ppo.Agent(envs)
-    assert agent.to_env(torch.tensor([[0], [2]])).tolist() == [-4, -2]
+    assert agent.to_env(np.array([[0], [2]])).tolist() == [-4, -2]
     envs.single_action_space = gym.spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[1, 0], [0, 7]])
     agent = ppo.Agent(envs)
-    actions = agent.to_env(torch.tensor([[0, 0, 0, 0], [1, 2, 3, 4]]))
+    actions = agent.to_env(np.array([[0, 0, 0, 0], [1, 2, 3, 4]]))
     assert actions.tolist() == [[[1, 0], [0, 7]], [[2, 2], [3, 11]]]
-    assert agent.policy(torch.zeros(2, 4)).softmax(-1)[0, 0, 2:].tolist() == [0, 0, 0]
+    logits = agent.policy(torch.randn(2, 4), agent.actor)
+    assert logits.softmax(-1)[0, 0, 2:].tolist() == [0, 0, 0]
+    log_pi, entropy = ppo.log_prob_and_entropy(logits, torch.zeros(2, 4, dtype=torch.int64))
+    (log_pi.sum() + entropy).backward()  # and training cannot bring them back
+    missing = (agent.actor[-1].view(4, 5) < -1e7).flatten()
+    assert missing.tolist() == [c >= n for n in (2, 3, 4, 5) for c in range(5)]
+    assert not agent.actor[-1].grad[missing].any() and not agent.actor[-2].grad[:, missing].any()
 
 
 def test_continuous_actions_map_to_finite_bounds_and_are_clipped(ppo_continuous):
@@ -524,9 +550,9 @@ def test_continuous_actions_map_to_finite_bounds_and_are_clipped(ppo_continuous)
     low, high = [-1000.0, -np.inf, 0.0, -np.inf], [3000.0, np.inf, np.inf, 5.0]
     envs.single_action_space = gym.spaces.Box(np.array(low), np.array(high), dtype=np.float64)
     agent = ppo_continuous.Agent(envs)
-    actions = agent.to_env(torch.tensor([[0.0, 0.0, 0.5, 0.5], [-0.5, -20.0, -1.0, 9.0]]))
+    actions = agent.to_env(np.array([[0.0, 0.0, 0.5, 0.5], [-0.5, -20.0, -1.0, 9.0]]))
     assert actions.tolist() == [[1000.0, 0.0, 0.5, 0.5], [0.0, -20.0, 0.0, 5.0]]
-    assert agent.to_env(torch.tensor([[7.0, 1e9, 0.0, 0.0]]))[0, :2].tolist() == [3000.0, 1e9]
+    assert agent.to_env(np.array([[7.0, 1e9, 0.0, 0.0]]))[0, :2].tolist() == [3000.0, 1e9]
 
 
 def test_both_scripts_hold_the_same_formulas():
@@ -535,7 +561,16 @@ def test_both_scripts_hold_the_same_formulas():
 
     one, other = load("ppo"), load("ppo_continuous")
     shared = (
-        *("make_envs", "layer_init", "update_moments", "running_sum", "gae", "evaluate"),
+        *(
+            "make_envs",
+            "layer_init",
+            "mlp",
+            "to_numpy",
+            "update_moments",
+            "running_sum",
+            "gae",
+            "evaluate",
+        ),
         *("normalize_advantages", "clipped_surrogate", "clipped_value_loss"),
         *("kl_and_clipfrac", "explained_variance"),
     )

@@ -1,0 +1,290 @@
+"""Speed of the scripts beside the bare environments and Stable-Baselines3, on one thread each.
+
+pip install stable-baselines3==2.9.2 matplotlib==3.11.2
+python benchmarks/throughput.py speed     results/speed.{csv,md}: steps a second
+python benchmarks/throughput.py solve     results/solve.{csv,md}: LunarLander-v3, time to 200
+python benchmarks/throughput.py scaling   results/scaling.{csv,md,png}: cost against sizes
+
+Each measurement is a process of its own. Figures that are compared stand in the same row and were
+measured in turns, on a machine that did nothing else; solve uses two cores, the others one.
+"""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import gymnasium as gym
+import numpy as np
+from summarize import HERE, origin, time_to_200
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+PPO = HERE.parent / "ppo.py"
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# Settings that others are run with, as flags of ppo.py; SB3's names beside them.
+CLEANRL = "--num-envs 4 --num-steps 128 --num-minibatches 4 --update-epochs 4"
+WITHOUT = "--no-norm-obs --no-norm-reward"  # CleanRL's ppo.py and SB3 normalise neither
+ZOO = "--num-envs 16 --num-steps 1024 --num-minibatches 256 --update-epochs 4"
+SB3_ZOO = {"n_envs": 16, "n_steps": 1024, "batch_size": 64, "n_epochs": 4}
+SB3_ZOO |= {"gae_lambda": 0.98, "gamma": 0.999, "ent_coef": 0.01}
+SB3_OWN = "--num-envs 1 --num-steps 2048 --num-minibatches 32 --update-epochs 10"
+SB3_DEFAULTS = {"n_envs": 1, "n_steps": 2048, "batch_size": 64, "n_epochs": 10}
+
+
+def run(command: list, folder: str) -> tuple[str, int]:
+    """Standard output, and the largest resident size in KiB (of Linux; macOS counts in bytes)."""
+    environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(HERE)}
+    options = {"cwd": folder, "env": environment, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, *map(str, command)], **options)
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, command
+    return output, usage.ru_maxrss
+
+
+def train(flags: str, script: Path = PPO) -> dict:
+    """One run of ours: steady steps a second (without the first update), memory, time to 200."""
+    with TemporaryDirectory() as folder:
+        start = time.time()
+        _, memory = run([script, *flags.split(), "--eval-episodes", 0], folder)
+        (path,) = Path(folder, "runs").iterdir()
+        events = EventAccumulator(str(path), size_guidance={"scalars": 0})
+        events.Reload()
+        scalars = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+        started = events.Tensors("args/text_summary")[0].wall_time
+    first, *_, last = scalars["charts/wall_time"]
+    steps_to_200, seconds_to_200 = time_to_200(scalars) or (None, last.value)
+    return {
+        "sps": (last.step - first.step) / (last.value - first.value),
+        "memory": memory / 1024,
+        "steps_to_200": steps_to_200,
+        "seconds_to_200": seconds_to_200,
+        "start_up": started - start,
+    }
+
+
+def sb3(env_id: str, steps: int, settings: dict, seed: int = 1) -> dict:
+    """One run of Stable-Baselines3, as a process."""
+    arguments = [env_id, steps, json.dumps(settings), seed, time.time()]
+    with TemporaryDirectory() as folder:
+        output, memory = run([__file__, "sb3", *arguments], folder)
+    return json.loads(output.splitlines()[-1]) | {"memory": memory / 1024}
+
+
+def sb3_process(env_id: str, steps: str, settings: str, seed: str, launched: str) -> None:
+    import torch
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+
+    class UntilSolved(BaseCallback):
+        def _on_training_start(self):
+            self.start, self.solved_at = time.time(), None
+
+        def _on_step(self):
+            episodes = self.model.ep_info_buffer
+            returns = [episode["r"] for episode in episodes] if any(self.locals["dones"]) else []
+            if len(returns) == 100 and np.mean(returns) >= 200:
+                self.solved_at = self.num_timesteps
+            return self.solved_at is None
+
+    torch.set_num_threads(1)
+    settings = json.loads(settings)
+    envs = make_vec_env(env_id, settings.pop("n_envs"), seed=int(seed))
+    model, callback = (
+        PPO("MlpPolicy", envs, device="cpu", seed=int(seed), **settings),
+        UntilSolved(),
+    )
+    model.learn(int(steps), callback)
+    seconds = time.time() - callback.start
+    result = {"sps": model.num_timesteps / seconds, "seconds_to_200": seconds}
+    result |= {"steps_to_200": callback.solved_at, "start_up": callback.start - float(launched)}
+    print(json.dumps(result))
+
+
+def raw(env_id: str, num_envs: int, seconds: float = 4.0) -> float:
+    """Steps a second of the vector environment alone, under random actions."""
+    code = f"import throughput; print(throughput.step_only({env_id!r}, {num_envs}, {seconds}))"
+    return float(run(["-c", code], HERE)[0])
+
+
+def step_only(env_id: str, num_envs: int, seconds: float) -> float:
+    envs = gym.make_vec(env_id, num_envs)
+    actions = [envs.action_space.sample() for _ in range(100)]
+    envs.reset(seed=0)
+    for action in actions:
+        envs.step(action)
+    steps, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        for action in actions:
+            envs.step(action)
+        steps += len(actions) * num_envs
+    return steps / (time.perf_counter() - start)
+
+
+def write(name: str, header: list[str], rows: list[list], table: list[str] = ()) -> None:
+    with open(HERE / "results" / f"{name}.csv", "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    if table:
+        (HERE / "results" / f"{name}.md").write_text("\n".join([*table, "", origin(), ""]))
+        print("\n".join(table))
+
+
+def speed(rounds: int = 5) -> None:
+    """Rows: what is compared, ours, the other; medians of rounds, ratios within each round."""
+    cartpole, lander = "CartPole-v1", "LunarLander-v3"
+    continuous = HERE.parent / "ppo_continuous.py"
+    cheetah = "HalfCheetah-v5"
+    cases = {
+        f"{cartpole}, CleanRL's setting": (
+            lambda: train(f"--env-id {cartpole} --total-timesteps 60000 {CLEANRL} {WITHOUT}"),
+            ("environment", lambda: raw(cartpole, 4)),
+        ),
+        f"{cartpole}, the same, normalised": (
+            lambda: train(f"--env-id {cartpole} --total-timesteps 60000 {CLEANRL}"),
+            ("environment", lambda: raw(cartpole, 4)),
+        ),
+        f"{lander}, CleanRL's setting": (
+            lambda: train(f"--env-id {lander} --total-timesteps 50000 {CLEANRL} {WITHOUT}"),
+            ("environment", lambda: raw(lander, 4)),
+        ),
+        f"{lander}, the same, normalised": (
+            lambda: train(f"--env-id {lander} --total-timesteps 50000 {CLEANRL}"),
+            ("environment", lambda: raw(lander, 4)),
+        ),
+        f"{lander}, defaults": (
+            lambda: train(f"--env-id {lander} --total-timesteps 60000"),
+            ("environment", lambda: raw(lander, 8)),
+        ),
+        f"{lander}, defaults, --compile": (
+            lambda: train(f"--env-id {lander} --total-timesteps 60000 --compile"),
+            ("environment", lambda: raw(lander, 8)),
+        ),
+        f"{cheetah}, defaults": (
+            lambda: train(f"--env-id {cheetah} --total-timesteps 30000", continuous),
+            ("environment", lambda: raw(cheetah, 8)),
+        ),
+        f"{lander}, SB3 zoo's setting": (
+            lambda: train(f"--env-id {lander} --total-timesteps 80000 {ZOO} {WITHOUT}"),
+            ("SB3", lambda: sb3(lander, 32_768, SB3_ZOO)["sps"]),
+        ),
+        f"{lander}, SB3's defaults": (
+            lambda: train(f"--env-id {lander} --total-timesteps 20000 {SB3_OWN} {WITHOUT}"),
+            ("SB3", lambda: sb3(lander, 8_192, SB3_DEFAULTS)["sps"]),
+        ),
+    }
+    rows = []
+    for round_ in range(rounds):
+        for case, (ours, (other, reference)) in cases.items():
+            rows.append([case, other, round_ + 1, round(ours()["sps"]), round(reference())])
+            print(*rows[-1], flush=True)
+    table = ["| | ours, steps/s | compared with | its steps/s | ratio [range] |"]
+    table += ["|---|---|---|---|---|"]
+    for case, (_, (other, _)) in cases.items():
+        sps, reference = np.array([row[3:] for row in rows if row[0] == case]).T
+        ratios = sps / reference
+        table.append(
+            f"| {case} | {np.median(sps):,.0f} | {other} | {np.median(reference):,.0f}"
+            f" | {np.median(ratios):.2f} [{ratios.min():.2f}, {ratios.max():.2f}] |"
+        )
+    table += ["", f"Medians of {rounds} rounds, one thread; ratios within a round."]
+    write("speed", ["case", "compared_with", "round", "steps_s", "its_steps_s"], rows, table)
+
+
+def solve(seeds: int = 10, sb3_seeds: int = 3, steps: int = 1_000_000) -> None:
+    """Ours with the defaults and SB3 with its zoo's setting, two processes at a time, in turns."""
+    lander = "LunarLander-v3"
+    finished = HERE / "runs" / "solve"
+    finished.mkdir(parents=True, exist_ok=True)
+
+    def job(name: str, seed: int) -> dict:
+        path = finished / f"{name}-{seed}.json"  # remove it to measure again
+        if not path.exists():
+            flags = f"--env-id {lander} --total-timesteps 300000 --seed {seed}"
+            result = train(flags) if name == "ours" else sb3(lander, steps, SB3_ZOO, seed)
+            path.write_text(json.dumps(result))
+        return json.loads(path.read_text())
+
+    theirs = [("SB3 zoo", seed + 1) for seed in range(sb3_seeds)]
+    ours = [("ours", seed + 1) for seed in range(seeds)]
+    jobs = [*theirs[:2], *ours, *theirs[2:]]  # the two at the same time for the most part
+    with ThreadPoolExecutor(2) as two:
+        results = dict(zip(jobs, two.map(lambda x: job(*x), jobs), strict=True))
+    header = ["program", "seed", "steps_to_200", "seconds_to_200", "start_up"]
+    rows = [
+        [*key, x["steps_to_200"], round(x["seconds_to_200"], 1), round(x["start_up"], 1)]
+        for key, x in results.items()
+    ]
+    table = ["| | seeds | solved | steps to 200 | seconds to 200 | all, seconds | start-up |"]
+    table += ["|---|---|---|---|---|---|---|"]
+    medians = {}
+    for name in ("ours", "SB3 zoo"):
+        mine = [row for row in rows if row[0] == name]
+        solved = [row for row in mine if row[2]]
+        medians[name] = np.median([row[3] for row in mine])
+        at_least = "≥ " if 2 * len(solved) <= len(mine) else ""
+        in_steps = np.median([row[2] or np.inf for row in mine])
+        everything = ", ".join(f"{'' if row[2] else '≥ '}{row[3]:.0f}" for row in mine)
+        table.append(
+            f"| {name} | {len(mine)} | {len(solved)} | {at_least and '-' or f'{in_steps:,.0f}'}"
+            f" | {at_least}{medians[name]:.1f} | {everything}"
+            f" | {np.median([row[4] for row in mine]):.1f} |"
+        )
+    ratio = medians["SB3 zoo"] / medians["ours"]
+    table += ["", f"Medians; {ratio:.0f} times faster. ≥: not solved in the time it took in all."]
+    write("solve", header, rows, table)
+
+
+def scaling() -> None:
+    """Seconds for a thousand steps and memory against four sizes, each with the rest fixed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    def wider(width: int) -> Path:
+        """The script with another hidden width, as a user would edit it."""
+        folder = HERE / "runs" / "scaling"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"ppo_{width}.py"
+        path.write_text(re.sub(r"(layer_init\(.*)", lambda m: m[0].replace("64", str(width)),
+                               PPO.read_text()))  # fmt: skip
+        return path
+
+    shutil.rmtree(HERE / "runs" / "scaling", ignore_errors=True)
+    sized = "--env-id sized:Observe{}-v0 --num-minibatches 4"
+    axes = {
+        "num-envs": ([1, 4, 16, 64, 256, 1024], lambda n: (f"--num-envs {n}", n * 128, PPO)),
+        "num-steps": ([8, 32, 128, 512, 2048], lambda n: (f"--num-steps {n}", n * 8, PPO)),
+        "hidden width": ([16, 64, 256, 1024], lambda n: ("", 1024, wider(n))),
+        "observation size": ([4, 64, 1024, 16384], lambda n: (sized.format(n), 1024, PPO)),
+    }
+    rows = []
+    figure, plots = plt.subplots(2, 4, figsize=(11, 4.5), layout="constrained", sharey="row")
+    for column, (axis, (sizes, case)) in zip(plots.T, axes.items(), strict=True):
+        for size in sizes:
+            flags, samples, script = case(size)
+            steps = max(6 * samples, 20_000) if size < 1000 else 6 * samples
+            result = train(f"{flags} --total-timesteps {steps}", script)
+            rows.append([axis, size, round(result["sps"]), round(result["memory"])])
+            print(*rows[-1], flush=True)
+        _, x, sps, memory = zip(*(row for row in rows if row[0] == axis), strict=True)
+        column[0].loglog(x, sps, marker=".")
+        column[1].loglog(x, memory, marker=".")
+        column[1].set(xlabel=axis)
+    plots[0, 0].set(ylabel="steps a second")
+    plots[1, 0].set(ylabel="largest resident size, MiB")
+    figure.savefig(HERE / "results" / "scaling.png", dpi=110, metadata={"Software": None})
+    write("scaling", ["axis", "size", "steps_s", "memory_mib"], rows)
+
+
+if __name__ == "__main__":
+    commands = {"speed": speed, "solve": solve, "scaling": scaling, "sb3": sb3_process}
+    commands[sys.argv[1]](*sys.argv[2:])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import ROOT, read_run
 
 VARIANTS = sorted((ROOT / "benchmarks/variants").glob("*.patch"))
@@ -41,3 +42,36 @@ def test_a_benchmark_trains_only_what_has_not_finished(tmp_path):
     with open(tmp_path / "ppo.py", "a") as script:
         script.write("# changed\n")
     assert train().stdout.count("greedy return") == 2
+
+
+def test_training_keeps_a_part_of_the_environments_speed(script, monkeypatch):
+    """The short form of throughput.py: half of what it measures, as the machine may be busy."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import throughput
+
+    env_id = {"ppo": "LunarLander-v3", "ppo_continuous": "HalfCheetah-v5"}[script.__name__]
+    flags = f"--env-id {env_id} --total-timesteps 10000"
+    ratios = []
+    while len(ratios) < 3 and max(ratios, default=0) < 0.2:
+        sps = throughput.train(flags, ROOT / f"{script.__name__}.py")["sps"]
+        ratios.append(sps / throughput.raw(env_id, 8, seconds=1.0))
+    assert max(ratios) >= 0.2, ratios
+
+
+@pytest.mark.parametrize("flags, reads_an_epoch", [({}, 0), ({"target_kl": 1e9}, 1)])
+def test_the_update_waits_for_no_number(script, train, monkeypatch, flags, reads_an_epoch):
+    """As many reads of tensors with 2 minibatches as with 16; with --target-kl, one an epoch."""
+    reads, counts = [], []
+
+    def counted(original):
+        return lambda *args, **kwargs: reads.append(original) or original(*args, **kwargs)
+
+    for name in ("item", "__bool__", "__float__", "tolist", "numpy"):
+        monkeypatch.setattr(torch.Tensor, name, counted(getattr(torch.Tensor, name)))
+    env_id = {"ppo": "CartPole-v1", "ppo_continuous": "Pendulum-v1"}[script.__name__]
+    for numbers in ((2, 4), (16, 4), (16, 8)):
+        reads.clear()
+        train(script, env_id=env_id, total_timesteps=1, eval_episodes=0, num_steps=32,
+              num_minibatches=numbers[0], update_epochs=numbers[1], **flags)  # fmt: skip
+        counts.append(len(reads))
+    assert counts[1] - counts[0] == 0 and counts[2] - counts[1] == 4 * reads_an_epoch

@@ -244,7 +244,7 @@ def log_prob_and_entropy(logits: torch.Tensor, actions: torch.Tensor) -> tuple[t
     """log π(a|s) and the mean entropy, (.., H, choices), (.., H) -> (..), ()."""
     log_pi = logits.log_softmax(-1)
     # (20) log π(a|s) = Σ_i log π_i(a_i|s)
-    log_prob = log_pi.gather(-1, actions.unsqueeze(-1)).squeeze(-1).sum(-1)
+    log_prob = log_pi.gather(-1, actions.unsqueeze(-1)).sum((-2, -1))
     # (11) H = E[−Σ_a π(a|s) log π(a|s)], heads add up
     entropy = -(log_pi.exp() * log_pi).sum((-2, -1)).mean()
     return log_prob, entropy
@@ -348,6 +348,8 @@ def main(args: Args, checkpoint: dict | None = None) -> None:
             refuse(f"--resume {args.resume}: {error}. Give the folder of a run of this script")
 
     def last_words(kind, error, trace):
+        if snapshot and not isinstance(error, OSError):
+            writer.flush()
         if kind is KeyboardInterrupt and snapshot:
             save(snapshot, path)
         elif not isinstance(error, FloatingPointError | OSError | KeyboardInterrupt):
@@ -402,6 +404,7 @@ def main(args: Args, checkpoint: dict | None = None) -> None:
         snapshot = deepcopy(state | {"global_step": global_step, "wall_time": wall_time})
         finished = global_step >= args.total_timesteps
         if (finished or update % args.checkpoint_interval == 0) and (update or not checkpoint):
+            writer.flush()  # here only, as it waits for the disk
             save(snapshot, path)
         if finished:
             break
@@ -479,7 +482,6 @@ def main(args: Args, checkpoint: dict | None = None) -> None:
         metrics["charts/SPS"] = sps = global_step / wall_time
         known = [Summary.Value(tag=k, simple_value=v) for k, v in metrics.items() if np.isfinite(v)]
         writer.file_writer.add_summary(Summary(value=known), global_step)  # one call: 10 times less
-        writer.flush()
         recent = np.mean(recent_returns or np.nan)
         left = max(args.total_timesteps - global_step, 0) / sps
         line = f"{global_step:>10,} steps {sps:>8,.0f}/s {left:>6.0f} s left  return {recent:>8.1f}"

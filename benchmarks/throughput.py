@@ -147,7 +147,7 @@ def write(name: str, header: list[str], rows: list[list], table: list[str] = ())
         print("\n".join(table))
 
 
-def speed(rounds: int = 5) -> None:
+def speed(rounds: int = 4) -> None:
     """Rows: what is compared, ours, the other; medians of rounds, ratios within each round."""
     cartpole, lander = "CartPole-v1", "LunarLander-v3"
     continuous = HERE.parent / "ppo_continuous.py"

@@ -187,6 +187,20 @@ def test_memory_stays_flat_over_5_million_steps(ppo, tmp_path):
 # Ends that come from outside
 
 
+def test_the_curves_are_on_the_disk_before_a_checkpoint(script, train, monkeypatch):
+    original, steps = script.save, []
+
+    def save(snapshot, path):
+        logged = read_run(path.parent).get("charts/SPS", [(0, 0.0)])
+        steps.append((snapshot["global_step"], logged[-1][0]))
+        original(snapshot, path)
+
+    monkeypatch.setattr(script, "save", save)
+    env_id = ENV_ID[script.__name__]
+    train(script, env_id=env_id, total_timesteps=5000, num_steps=64, checkpoint_interval=2)
+    assert len(steps) > 4 and all(saved == logged for saved, logged in steps)
+
+
 def test_kill_9(script, tmp_path, monkeypatch):
     """The short form of tests/kill.py."""
     monkeypatch.chdir(tmp_path)

@@ -188,17 +188,24 @@ def test_memory_stays_flat_over_5_million_steps(ppo, tmp_path):
 
 
 def test_the_curves_are_on_the_disk_before_a_checkpoint(script, train, monkeypatch):
-    original, steps = script.save, []
+    save, flush, order, steps = script.save, script.SummaryWriter.flush, [], []
 
-    def save(snapshot, path):
+    def record_save(snapshot, path):
+        order.append("save")
         logged = read_run(path.parent).get("charts/SPS", [(0, 0.0)])
         steps.append((snapshot["global_step"], logged[-1][0]))
-        original(snapshot, path)
+        save(snapshot, path)
 
-    monkeypatch.setattr(script, "save", save)
+    def record_flush(self):
+        order.append("flush")
+        flush(self)
+
+    monkeypatch.setattr(script, "save", record_save)
+    monkeypatch.setattr(script.SummaryWriter, "flush", record_flush)
     env_id = ENV_ID[script.__name__]
     train(script, env_id=env_id, total_timesteps=5000, num_steps=64, checkpoint_interval=2)
     assert len(steps) > 4 and all(saved == logged for saved, logged in steps)
+    assert order[: 2 * len(steps)] == ["flush", "save"] * len(steps)
 
 
 def test_kill_9(script, tmp_path, monkeypatch):

@@ -6,12 +6,12 @@
 #
 # SEEDS is a number, 5 for seeds 1 to 5, or a range, 11-20.
 # Each seed has a folder benchmarks/runs/NAME/SEED with its run and what it printed. A seed that has
-# finished with this version of the script is not trained again: interrupt and start again as you like.
+# finished with this version of the scripts is not trained again: interrupt and start again as you like.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 name=$1 script=$(cd "$(dirname "$2")" && pwd)/$(basename "$2") seeds=$3
 shift 3
-version=$(cksum < "$script" | cut -d' ' -f1)
+version=$(cat "$script" "$here/../ppo.py" | cksum | cut -d' ' -f1)  # ppo.py: tests/kill.py runs it
 
 train() {
     local folder=$1

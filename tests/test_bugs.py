@@ -32,6 +32,7 @@ def run_on_patched_copy(bug, folder):
         env=os.environ | {"PPO_SCRIPTS": str(folder), "COLUMNS": "500"},
         capture_output=True,
         text=True,
+        timeout=60,  # under 10 s on an idle machine, but the rest of the suite runs beside it
     ).stdout
 
 
@@ -48,8 +49,7 @@ def test_is_caught(bug, outputs):
     output = outputs[bug]
     by_assertion = r"^FAILED \S+ - (assert|AssertionError)"
     assert re.search(by_assertion, output, re.MULTILINE), output[-2000:]
-    seconds = re.search(r"1 failed in ([\d.]+)s", output)
-    assert seconds and float(seconds[1]) < 10, output[-200:]
+    assert re.search(r"^1 failed in", output, re.MULTILINE), output[-200:]
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.stem)

@@ -162,11 +162,15 @@ def layer_init(inputs: int, outputs: int, gain: float = 2**0.5) -> list[torch.Te
     return [nn.init.orthogonal_(torch.empty(inputs, outputs), gain), torch.zeros(outputs)]
 
 
-def mlp(x, weights):
-    """Two hidden layers of tanh, (.., D) -> (.., outputs), of tensors or of NumPy arrays alike."""
-    tanh = torch.tanh if isinstance(x, torch.Tensor) else np.tanh
+def relu(x):
+    """The actor's activation; the critic's is tanh. README.md compares: benchmarks/ablations.sh."""
+    return x.relu() if isinstance(x, torch.Tensor) else np.maximum(x, 0)
+
+
+def mlp(x, weights, activation):
+    """Two hidden layers, (.., D) -> (.., outputs), of tensors or of NumPy arrays alike."""
     W1, b1, W2, b2, W3, b3 = weights
-    return tanh(tanh(x @ W1 + b1) @ W2 + b2) @ W3 + b3
+    return activation(activation(x @ W1 + b1) @ W2 + b2) @ W3 + b3
 
 
 def to_numpy(weights: nn.ParameterList) -> list[np.ndarray]:
@@ -195,11 +199,11 @@ class Agent(nn.Module):
     def policy(self, obs, actor):
         """Mean and log σ of the Normals, (.., D) -> (.., A), (A,), of tensors or NumPy arrays."""
         *weights, log_std = actor
-        return mlp(obs, weights), log_std
+        return mlp(obs, weights, relu), log_std
 
-    def value(self, obs, critic):
+    def value(self, obs: torch.Tensor) -> torch.Tensor:
         """V(s), (.., D) -> (..): squeezed here, as (M, 1) against (M,) would broadcast."""
-        return mlp(obs, critic).squeeze(-1)
+        return mlp(obs, self.critic, torch.tanh).squeeze(-1)
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """Actions (N, A) -> clipped to the bounds; where both are finite, [-1, 1] maps to them."""
@@ -391,7 +395,7 @@ def main(args: Args, checkpoint: dict | None = None) -> None:
         if args.norm_adv and M > 1:  # one sample has no std
             advantages = normalize_advantages(advantages)
         policy_loss = -clipped_surrogate(ratio, advantages, args.clip_coef)
-        value_loss = clipped_value_loss(agent.value(obs, agent.critic), values, returns, value_clip)
+        value_loss = clipped_value_loss(agent.value(obs), values, returns, value_clip)
         # (12) loss = −L^CLIP + c1 L^VF − c2 H
         loss = policy_loss + args.vf_coef * value_loss - args.ent_coef * entropy
         return loss, policy_loss.detach(), value_loss.detach(), entropy.detach(), ratio.detach()
@@ -416,7 +420,7 @@ def main(args: Args, checkpoint: dict | None = None) -> None:
 
         # Rollout, with only what the environment needs in the loop.
         noise = torch.randn(actions.shape).numpy()
-        actor, critic = to_numpy(agent.actor), to_numpy(agent.critic)
+        actor = to_numpy(agent.actor)
         for t in range(T):
             # (16) valid_t = 1 − done_{t−1}: the step after an episode's end only resets.
             valid[t] = next_valid
@@ -435,7 +439,7 @@ def main(args: Args, checkpoint: dict | None = None) -> None:
         if B == 0:
             continue  # with one environment and one step, a rollout can be a mere reset
         # Advantages, once per rollout.
-        values = agent.value(obs, critic)
+        values = agent.value(torch.as_tensor(obs, device=device)).numpy(force=True)
         scaled_rewards = agent.scale_rewards(rewards, discounted, valid)
         advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)
         # (6) R̂_t = Â_t + V_old(s_t)

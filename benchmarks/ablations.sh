@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# LunarLander-v3 with one thing changed at a time, 8 seeds each (10 for the defaults): about 40
-# minutes on two cores.
+# LunarLander-v3 with one thing changed at a time, 8 seeds each (10 for the defaults), and the
+# networks' activations where rewards are rare, 5 seeds each: about an hour and a half on two cores.
 # Changes that no flag makes are patches of ppo.py in benchmarks/variants.
-# Writes benchmarks/results/ablations.{csv,md} and ablations_curves.csv.
+# Writes benchmarks/results/ablations.{csv,md}, ablations_curves.csv and activations.{csv,md}.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -17,8 +17,8 @@ run() {  # NAME [flags]; a patch of that name makes the script
         (cd "$copy" && git apply "$root/benchmarks/variants/$name.patch")
         mv "$copy/ppo.py" "$script"
     fi
-    benchmarks/train.sh "$name" "$script" 8 \
-        --env-id LunarLander-v3 --total-timesteps 300000 --eval-episodes 100 "$@"
+    benchmarks/train.sh "${env:+$env-}$name" "$script" "${seeds:-8}" \
+        --env-id "${env:-LunarLander-v3}" --total-timesteps "${steps:-300000}" --eval-episodes 100 "$@"
 }
 benchmarks/lunarlander.sh
 run epsilon_0.5 --clip-coef 0.5
@@ -26,10 +26,19 @@ run epsilon_1.0 --clip-coef 1.0
 run epochs_20 --update-epochs 20
 run no_norm_obs --no-norm-obs
 run no_norm_reward --no-norm-reward
+run tanh_actor
+run relu_critic
 run shared_trunk
 run batch_advantages
 run penalty
 run vanilla_policy_gradient --gae-lambda 1 --update-epochs 1 --num-minibatches 1
 run reinforce --gae-lambda 1 --update-epochs 1 --num-minibatches 1
 python benchmarks/summarize.py ablations epsilon_0.5 epsilon_1.0 epochs_20 no_norm_obs \
-    no_norm_reward shared_trunk batch_advantages penalty vanilla_policy_gradient reinforce
+    no_norm_reward tanh_actor relu_critic shared_trunk batch_advantages penalty \
+    vanilla_policy_gradient reinforce
+benchmarks/defaults.sh
+for variant in tanh_actor relu_critic; do
+    env=Acrobot-v1 seeds=5 run $variant
+    env=MountainCar-v0 seeds=5 steps=500000 run $variant
+done
+python benchmarks/summarize.py activations {Acrobot-v1,MountainCar-v0}{,-tanh_actor,-relu_critic}

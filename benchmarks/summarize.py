@@ -5,6 +5,7 @@ python benchmarks/summarize.py heldout                results/heldout.{csv,md}
 python benchmarks/summarize.py killed                 results/killed.{csv,md}
 python benchmarks/summarize.py defaults ENV [ENV ..]  results/defaults.{csv,md}
 python benchmarks/summarize.py ablations NAME [..]    results/ablations.{csv,md}, ..._curves.csv
+python benchmarks/summarize.py activations NAME [..]  results/activations.{csv,md}
 """
 
 import csv
@@ -152,8 +153,8 @@ if __name__ == "__main__":
         lunarlander(what)
     elif what == "killed":
         killed()
-    elif what == "defaults":
-        compare("defaults", "environment", {name: read_seeds(name) for name in names})
+    elif what in ("defaults", "activations"):
+        compare(what, "environment", {name: read_seeds(name) for name in names})
     else:
         runs = {"defaults": read_seeds("lunarlander")} | {name: read_seeds(name) for name in names}
         compare("ablations", "variant", runs)

@@ -3,23 +3,27 @@ torch code is compared with. Shapes and symbols as there; one Discrete head or o
 
 import numpy as np
 
+# An activation, and its derivative as a function of its value.
+RELU = (lambda x: x * (x > 0), lambda y: y > 0)
+TANH = (np.tanh, lambda y: 1 - y**2)
 
-def forward(layers, x):
-    """The inputs of each layer and the output, of a tanh network of (weight, bias) layers."""
+
+def forward(layers, x, activation):
+    """The inputs of each layer and the output, of a network of (weight, bias) layers."""
     inputs = []
     for i, (weight, bias) in enumerate(layers):
         inputs.append(x)
         x = x @ weight + bias
-        x = np.tanh(x) if i < len(layers) - 1 else x
+        x = activation[0](x) if i < len(layers) - 1 else x
     return inputs, x
 
 
-def backward(layers, inputs, gradient):
+def backward(layers, inputs, gradient, activation):
     """Gradients of the layers, from the one at the output, (M, outputs)."""
     gradients = []
     for (weight, _), x in zip(reversed(layers), reversed(inputs), strict=True):
         gradients.append((x.T @ gradient, gradient.sum(0)))
-        gradient = (gradient @ weight.T) * (1 - x**2)  # unused before the first layer
+        gradient = (gradient @ weight.T) * activation[1](x)  # unused before the first layer
     return gradients[::-1]
 
 
@@ -37,7 +41,7 @@ def advantages_and_returns(rewards, values, terminated, dones, gamma, lam):
 
 def discrete_policy(actor, _, obs, actions):
     """log π, H, and how the gradients with respect to them reach the actor's output and log σ."""
-    inputs, logits = forward(actor, obs)
+    inputs, logits = forward(actor, obs, RELU)
     shifted = np.exp(logits - logits.max(-1, keepdims=True))
     p = shifted / shifted.sum(-1, keepdims=True)
     chosen = np.eye(p.shape[1])[actions[:, 0]]
@@ -47,13 +51,13 @@ def discrete_policy(actor, _, obs, actions):
     def pull_back(d_log_pi, d_entropy):
         d_logits = d_log_pi[:, None] * (chosen - p)
         d_logits += d_entropy[:, None] * -p * (np.log(p) + entropies[:, None])
-        return backward(actor, inputs, d_logits), None
+        return backward(actor, inputs, d_logits, RELU), None
 
     return log_pi, entropies, pull_back
 
 
 def normal_policy(actor, log_std, obs, actions):
-    inputs, mean = forward(actor, obs)
+    inputs, mean = forward(actor, obs, RELU)
     std = np.exp(log_std)
     z = (actions - mean) / std
     log_pi = (-(z**2) / 2 - log_std - np.log(2 * np.pi) / 2).sum(-1)
@@ -61,7 +65,7 @@ def normal_policy(actor, log_std, obs, actions):
 
     def pull_back(d_log_pi, d_entropy):
         d_log_std = (d_log_pi[:, None] * (z**2 - 1) + d_entropy[:, None]).sum(0)
-        return backward(actor, inputs, d_log_pi[:, None] * z / std), d_log_std
+        return backward(actor, inputs, d_log_pi[:, None] * z / std, RELU), d_log_std
 
     return log_pi, entropies, pull_back
 
@@ -82,7 +86,7 @@ def update(policy, actor, critic, log_std, batch, orders, args):
             objective = np.where(flat, np.clip(ratio, 1 - epsilon, 1 + epsilon), ratio) * A
             d_log_pi = np.where(flat, 0.0, -A * ratio) / M
 
-            inputs, v = forward(critic, obs[mb])
+            inputs, v = forward(critic, obs[mb], TANH)
             v, v_old, R = v[:, 0], old_values[mb], returns[mb]
             move = v - v_old
             clipped = v_old + np.clip(move, -epsilon, epsilon)
@@ -93,7 +97,7 @@ def update(policy, actor, critic, log_std, batch, orders, args):
             value_loss = 0.5 * np.where(use_clipped, clipped - R, v - R) ** 2
 
             d_actor, d_log_std = pull_back(d_log_pi, np.full(M, -args["ent_coef"] / M))
-            d_critic = backward(critic, inputs, args["vf_coef"] * d_v[:, None])
+            d_critic = backward(critic, inputs, args["vf_coef"] * d_v[:, None], TANH)
             parameters = [p for layer in (*actor, *critic) for p in layer]
             gradients = [g for layer in (*d_actor, *d_critic) for g in layer]
             if d_log_std is not None:

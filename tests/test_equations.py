@@ -497,34 +497,39 @@ def test_initialisation_is_orthogonal_with_the_right_gains(script):
             assert bias.shape == weight.shape[1:] and not bias.any()
 
 
-def test_the_network_is_one_function_of_tensors_and_of_arrays(script):
-    """Against torch.nn, in torch with gradients and in NumPy, for any leading shape."""
+def test_the_networks_are_those_of_torch_nn(script):
+    """For any leading shape; the policy in torch, with gradients, and in NumPy."""
     agent, _ = make_agent(script, ENV[script.__name__])
-    weights = list(agent.critic)
-    layers = []
-    for weight, bias in zip(weights[::2], weights[1::2], strict=True):
-        torch.nn.init.normal_(bias)
-        layers += [torch.nn.Linear(*weight.shape), torch.nn.Tanh()]
-        layers[-2].weight.data, layers[-2].bias.data = weight.T, bias
-    expected_net = torch.nn.Sequential(*layers[:-1])
+    actor = agent.actor[:6]
+
+    def sequential(weights, activation):
+        layers = []
+        for weight, bias in zip(weights[::2], weights[1::2], strict=True):
+            torch.nn.init.normal_(bias)
+            layers += [torch.nn.Linear(*weight.shape), activation()]
+            layers[-2].weight.data, layers[-2].bias.data = weight.T, bias
+        return torch.nn.Sequential(*layers[:-1])
+
+    actor_net = sequential(actor, torch.nn.ReLU)
+    critic_net = sequential(agent.critic, torch.nn.Tanh)
     for shape in ((5,), (3, 5)):
-        obs = torch.randn(*shape, len(weights[0]))
-        expected = expected_net(obs)
-        assert torch.allclose(script.mlp(obs, agent.critic), expected, atol=1e-5)
-        in_numpy = script.mlp(obs.numpy(), script.to_numpy(agent.critic))
+        obs = torch.randn(*shape, len(actor[0]))
+        expected = actor_net(obs)
+        assert torch.allclose(script.mlp(obs, actor, script.relu), expected, atol=1e-5)
+        in_numpy = script.mlp(obs.numpy(), script.to_numpy(actor), script.relu)
         assert in_numpy == pytest.approx(expected.numpy(force=True), abs=1e-5)
         assert in_numpy.dtype == np.float32
-    for weight, view in zip(agent.critic, script.to_numpy(agent.critic), strict=True):
+        assert torch.allclose(agent.value(obs), critic_net(obs).squeeze(-1), atol=1e-5)
+        assert agent.value(obs).shape == shape
+    for weight, view in zip(actor, script.to_numpy(actor), strict=True):
         assert np.shares_memory(weight.numpy(force=True), view)
 
 
 def test_actor_and_critic_share_no_parameter(script):
     agent, _ = make_agent(script, ENV[script.__name__])
-    obs = torch.randn(5, len(agent.actor[0]))
-    agent.value(obs, agent.critic).sum().backward()
+    agent.value(torch.randn(5, len(agent.actor[0]))).sum().backward()
     assert all(p.grad is None for p in agent.actor.parameters())
     assert all(p.grad is not None for p in agent.critic.parameters())
-    assert agent.value(obs, agent.critic).shape == (5,)
 
 
 def test_discrete_actions_start_where_the_space_starts(ppo):
@@ -565,6 +570,7 @@ def test_both_scripts_hold_the_same_formulas():
             "make_envs",
             "layer_init",
             "mlp",
+            "relu",
             "to_numpy",
             "update_moments",
             "running_sum",

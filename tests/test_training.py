@@ -81,7 +81,7 @@ def test_an_update_is_the_one_written_in_numpy(script, train, monkeypatch, flags
                    **numbers)  # fmt: skip
 
     rewards, values, terminated, dones = gae.calls[0].args[:4]
-    obs = value.calls[0].args[1].astype(float)
+    obs = value.calls[0].args[1].numpy().astype(float)
     actions = np.stack([call.result for call in sample.calls[-16:]])
     old_log_pi = log_prob.calls[0].result[0].numpy(force=True).astype(float)
     advantages, returns = oracle.advantages_and_returns(

@@ -266,7 +266,7 @@ def solve(seeds: int = 10, long_seeds: int = 3, steps: int = 1_000_000) -> None:
     write("solve", header, rows, table)
 
 
-def scaling() -> None:
+def scaling(rounds: int = 3) -> None:
     """Time and memory against four sizes, each with the rest as it is by default."""
     import matplotlib
 
@@ -300,9 +300,11 @@ def scaling() -> None:
         points = []
         for size in sizes:
             x, flags, samples, script = case(size)
-            result = train(f"{flags} --total-timesteps {max(8 * samples, 8192)}", script)
-            points.append((x, samples, result["sps"], result["memory"]))
-            rows.append([axis, x, round(result["sps"]), round(result["memory"])])
+            flags += f" --total-timesteps {max(8 * samples, 8192)}"
+            results = [train(flags, script) for _ in range(rounds)]
+            sps, memory = (np.median([result[y] for result in results]) for y in ("sps", "memory"))
+            points.append((x, samples, sps, memory))
+            rows.append([axis, x, round(sps), round(memory)])
             print(*rows[-1], flush=True)
         x, samples, sps, memory = np.array(points).T
         times = samples / sps  # of an update
@@ -319,7 +321,7 @@ def scaling() -> None:
     figure.savefig(HERE / "results" / "scaling.png", dpi=110, metadata={"Software": None})
     table += [
         "",
-        "Growth of an update's time and of the process's memory: the steepest of the parts.",
+        f"Medians of {rounds} runs. Growth of an update's time and of memory: the steepest part.",
     ]
     write("scaling", ["axis", "size", "steps_s", "memory_mib"], rows, table)
 

@@ -131,7 +131,7 @@ def compare(name: str, first_column: str, runs: dict[str, list[dict]]) -> None:
 
 def killed() -> None:
     """Runs that were killed and resumed against the unbroken ones of the same seeds."""
-    unbroken, broken = (read_seeds(name) for name in ("lunarlander", "killed"))
+    unbroken, broken = read_seeds("lunarlander") + read_seeds("heldout"), read_seeds("killed")
     rows = [
         [a["seed"], round(a["greedy"], 1), round(b["greedy"], 1)]
         for a, b in zip(unbroken, broken, strict=True)

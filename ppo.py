@@ -162,11 +162,6 @@ def layer_init(inputs: int, outputs: int, gain: float = 2**0.5) -> list[torch.Te
     return [nn.init.orthogonal_(torch.empty(inputs, outputs), gain), torch.zeros(outputs)]
 
 
-def relu(x):
-    """The actor's activation; the critic's is tanh. README.md compares: benchmarks/ablations.sh."""
-    return x.relu() if isinstance(x, torch.Tensor) else np.maximum(x, 0)
-
-
 def mlp(x, weights, activation):
     """Two hidden layers, (.., D) -> (.., outputs), of tensors or of NumPy arrays alike."""
     W1, b1, W2, b2, W3, b3 = weights
@@ -199,6 +194,7 @@ class Agent(nn.Module):
 
     def policy(self, obs, actor):
         """Logits of the heads, (.., D) -> (.., H, choices), of tensors or NumPy arrays."""
+        relu = torch.relu if isinstance(obs, torch.Tensor) else lambda x: np.maximum(x, 0)
         return mlp(obs, actor, relu).reshape(*obs.shape[:-1], *self.heads)
 
     def value(self, obs: torch.Tensor) -> torch.Tensor:

@@ -32,8 +32,12 @@ def run_on_patched_copy(bug, folder):
         env=os.environ | {"PPO_SCRIPTS": str(folder), "COLUMNS": "500"},
         capture_output=True,
         text=True,
-        timeout=60,  # under 10 s on an idle machine, but the rest of the suite runs beside it
     ).stdout
+
+
+def seconds(output):
+    match = re.search(r"1 failed in ([\d.]+)s", output)
+    return float(match[1]) if match else float("inf")
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +49,13 @@ def outputs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.stem)
-def test_is_caught(bug, outputs):
+def test_is_caught(bug, outputs, tmp_path):
     output = outputs[bug]
+    if seconds(output) >= 10:  # perhaps the machine was busy: once more, alone
+        output = run_on_patched_copy(bug, tmp_path)
     by_assertion = r"^FAILED \S+ - (assert|AssertionError)"
     assert re.search(by_assertion, output, re.MULTILINE), output[-2000:]
-    assert re.search(r"^1 failed in", output, re.MULTILINE), output[-200:]
+    assert seconds(output) < 10, output[-200:]
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.stem)

@@ -236,7 +236,7 @@ def test_ctrl_c_and_sigterm_save_and_leave(script, command, tmp_path, number):
     for _ in range(10):
         process.stdout.readline()
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=5)
     (run,) = (tmp_path / "runs").iterdir()
     last_line = err.splitlines()[-1]
     assert process.returncode != 0 and "Traceback" not in err
@@ -250,8 +250,10 @@ def test_ctrl_c_leaves_at_once_whatever_the_length_of_a_rollout(script, command,
     while not list(tmp_path.glob("runs/*/checkpoint.pt")):
         time.sleep(0.05)
     time.sleep(1)
+    start = time.perf_counter()
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=20)  # a rollout takes a minute
+    process.wait()
+    assert time.perf_counter() - start < 3
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(script, command, tmp_path):

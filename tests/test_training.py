@@ -1,10 +1,10 @@
 """Runs of the scripts' own main, from the first step to the TensorBoard file."""
 
 import math
-import resource
 import shutil
 import subprocess
 import sys
+import time
 import types
 
 import envs as small
@@ -470,11 +470,13 @@ def test_the_smallest_run_leaves_every_metric_behind(command, tmp_path):
 
 
 def test_help_is_a_page_that_teaches(script, tmp_path):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    result = run_command(str(SCRIPTS / f"{script.__name__}.py"), "--help", cwd=tmp_path)
-    seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    seconds = []
+    while len(seconds) < 3 and min(seconds, default=9) >= 8:  # as the machine may be busy
+        start = time.perf_counter()
+        result = run_command(str(SCRIPTS / f"{script.__name__}.py"), "--help", cwd=tmp_path)
+        seconds.append(time.perf_counter() - start)
     assert result.returncode == 0 and not list(tmp_path.iterdir())
-    assert seconds < 8  # of the processor, about 3: on a busy machine the clock says more
+    assert min(seconds) < 8  # about 3 s on an idle machine
     for field in script.Args.__dataclass_fields__:
         assert f"--{field.replace('_', '-')}" in result.stdout
     for symbol in ("α₀", "γ", "λ", "ε", "c1", "c2", "N,", "T,", "K,", "M =", "g_max", "Â"):

@@ -1,6 +1,6 @@
 """PPO-Clip (proximal policy optimization) for continuous actions, Box.
 
-    python ppo_continuous.py --env-id Pendulum-v1 --total-timesteps 200000
+    python ppo_continuous.py --env-id Hopper-v5 --seed 2
     python ppo_continuous.py --resume runs/NAME --eval-episodes 100 --capture-video
 
 (1) to (20) are the equations of README.md. Shapes: T steps a rollout, N environments, B valid
@@ -8,39 +8,69 @@ samples of a rollout, M a minibatch, D observation size, A action components. Le
 images, recurrence, action masks. ppo.py is this file for Discrete actions.
 """
 
+from pathlib import Path
+
+SOURCE = Path(__file__).read_bytes()  # what runs: read before the imports, which take seconds
+
+import argparse
+import fcntl
 import io
+import json
+import math
 import os
+import re
 import signal
 import sys
+import textwrap
 import time
-from copy import deepcopy
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Annotated, Literal, NoReturn
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's, for matrices too small for more
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Annotated, Literal
 
 import gymnasium as gym
 import numpy as np
 import torch
 import tyro
 from gymnasium.wrappers.vector import FlattenObservation, RecordVideo
-from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
+
+
+class RunError(Exception):
+    """Ends a run; on the command line with one line and exit code 1 instead of a traceback."""
+
+
+class Refused(RunError):
+    """Ends it before anything is written, with exit code 2."""
+
+
+@contextmanager
+def in_one_line(what, *kinds, end=Refused):
+    """Exceptions of these kinds become one line."""
+    try:
+        yield
+    except kinds as error:
+        raise end(f"{what}: {textwrap.shorten(str(error), 300)}") from None
+
+
+def within(rule):
+    """A range as the metavar of a flag: --help shows it, Args holds to it."""
+    return tyro.conf.arg(metavar=rule)
 
 
 @dataclass(frozen=True)
 class Args:
     exp_name: str = Path(__file__).stem
     """name of the experiment, a part of the run's folder"""
-    seed: Annotated[int, "0 <= seed < 2**63"] = 1
-    """seed of all randomness; on the CPU the same seed gives the same numbers, bit for bit"""
+    seed: Annotated[int, within("0 <= seed < 2**63")] = 1
+    """seed of all randomness: the same numbers bit for bit on one CPU with the same flags"""
     torch_deterministic: bool = True
     """use cuDNN's deterministic kernels only"""
     cuda: bool = False
     """run the networks on the GPU; networks this small are faster on the CPU"""
-    num_threads: Annotated[int, "1 <= num_threads <= 1024"] = 1
+    num_threads: Annotated[int, within("1 <= num_threads <= 1024")] = 1
     """CPU threads of torch; networks this small are fastest with one"""
     compile: bool = False
     """torch.compile the loss: half a minute at first, then faster updates; needs a C++ compiler"""
@@ -56,450 +86,609 @@ class Args:
     """environment by Gymnasium's name; my_module:MyEnv-v0 imports my_module first"""
     vectorisation: Literal["sync", "async"] | None = None
     """async: one process an environment; None: the environment's own vector version, else sync"""
-    total_timesteps: Annotated[int, "total_timesteps >= 1"] = 1_000_000
-    """environment steps; training ends after the first update that reaches them"""
-    num_envs: Annotated[int, "1 <= num_envs <= 10**5"] = 8
+    total_timesteps: Annotated[float, within("total_timesteps >= 1")] = 1_000_000
+    """environment steps, 5e5 or inf too; training ends after the first update that reaches them"""
+    num_envs: Annotated[int, within("1 <= num_envs <= 10**5")] = 8
     """N, parallel environments"""
-    num_steps: Annotated[int, "1 <= num_steps <= 10**6"] = 256
+    num_steps: Annotated[int, within("1 <= num_steps <= 10**6")] = 256
     """T, steps of each environment in a rollout; an update learns from T·N samples"""
-    learning_rate: Annotated[float, "0 <= learning_rate < inf"] = 8e-4
+    learning_rate: Annotated[float, within("0 <= learning_rate < inf")] = 8e-4
     """α₀, Adam's step size (19)"""
     anneal_lr: bool = True
     """let the step size fall linearly to 0 (19)"""
-    gamma: Annotated[float, "0 <= gamma <= 1"] = 0.99
+    gamma: Annotated[float, within("0 <= gamma <= 1")] = 0.99
     """γ, discount (1): a reward 1 / (1 − γ) steps ahead weighs 1/e; 1 does not discount"""
-    gae_lambda: Annotated[float, "0 <= gae_lambda <= 1"] = 0.95
+    gae_lambda: Annotated[float, within("0 <= gae_lambda <= 1")] = 0.95
     """λ of GAE (5): 0 trusts the critic (biased), 1 trusts the sampled rewards (noisy)"""
-    num_minibatches: Annotated[int, "1 <= num_minibatches <= num_steps * num_envs"] = 16
+    num_minibatches: Annotated[int, within("1 <= num_minibatches <= T*N")] = 16
     """minibatches an epoch, of M = ⌈T·N / num_minibatches⌉ samples each"""
-    update_epochs: Annotated[int, "update_epochs >= 1"] = 5
+    update_epochs: Annotated[int, within("update_epochs >= 1")] = 5
     """K, passes over the samples of a rollout"""
     norm_adv: bool = True
     """normalise the advantages Â of each minibatch (7)"""
-    clip_coef: Annotated[float, "clip_coef > 0"] = 0.2
+    clip_coef: Annotated[float, within("clip_coef > 0")] = 0.2
     """ε, how far the ratio r(θ) may leave 1 before there is no more to gain (9)"""
     clip_vloss: bool = True
     """clip how far the value moves in an update, by ε too (10)"""
-    ent_coef: Annotated[float, "0 <= ent_coef < inf"] = 0.0
+    ent_coef: Annotated[float, within("0 <= ent_coef < inf")] = 0.0
     """c2, weight of the entropy bonus (12); 0 switches it off"""
-    vf_coef: Annotated[float, "0 <= vf_coef < inf"] = 0.5
+    vf_coef: Annotated[float, within("0 <= vf_coef < inf")] = 0.5
     """c1, weight of the value loss (12)"""
-    max_grad_norm: Annotated[float, "max_grad_norm > 0"] = 0.5
+    max_grad_norm: Annotated[float, within("max_grad_norm > 0")] = 0.5
     """g_max, longer gradients are scaled down to this norm (13); inf switches it off"""
-    target_kl: Annotated[float | None, "target_kl is None or target_kl > 0"] = None
+    target_kl: Annotated[float | None, within("target_kl is None or target_kl > 0")] = None
     """end an update after the epoch that brings its KL (14) above this, say 0.02; None: never"""
     norm_obs: bool = True
     """normalise observations by their running mean and variance (17)"""
     norm_reward: bool = True
     """divide rewards by the running standard deviation of the discounted return (18)"""
-    eval_episodes: Annotated[int, "0 <= eval_episodes <= 10**5"] = 10
+    eval_episodes: Annotated[int, within("0 <= eval_episodes <= 10**5")] = 10
     """episodes of the greedy policy at the end; 0 switches it off"""
-    checkpoint_interval: Annotated[int, "checkpoint_interval >= 1"] = 20
+    checkpoint_interval: Annotated[int, within("checkpoint_interval >= 1")] = 20
     """updates from one checkpoint.pt in the run's folder to the next; the end has one too"""
     resume: str | None = None
     """folder of a run to go on with; its arguments hold, but for those given beside this one"""
 
-
-def refuse(problem: str) -> NoReturn:
-    """Leave before anything is written, with one line on standard error and exit code 2."""
-    print(" ".join(problem.split()), file=sys.stderr)
-    raise SystemExit(2)
-
-
-def parse_args() -> tuple[Args, dict]:
-    """The command line and, with --resume, the checkpoint, whose arguments are its defaults."""
-    args, checkpoint = tyro.cli(Args, description=__doc__), {}
-    if args.resume is not None:
-        try:
-            checkpoint = torch.load(f"{args.resume}/checkpoint.pt", "cpu", weights_only=True)
-            args = tyro.cli(Args, description=__doc__, default=Args(**checkpoint["args"]))
-        except Exception as error:
-            refuse(f"--resume {args.resume}: {error}. Give the folder of a run of this script")
-    for field in fields(args):
-        for rule in getattr(field.type, "__metadata__", ()):
-            if not eval(rule, {"inf": float("inf")}, vars(args)):
-                refuse(f"--{field.name} {getattr(args, field.name)}: allowed is {rule}")
-    return args, checkpoint
+    def __post_init__(self):
+        known = vars(self) | {"T": self.num_steps, "N": self.num_envs, "inf": math.inf}
+        for field in fields(self):
+            for rule in getattr(field.type, "__metadata__", ()):
+                if not eval(rule.metavar, known):
+                    flag, given = field.name.replace("_", "-"), getattr(self, field.name)
+                    allowed = rule.metavar.replace("T*N", f"T*N = {self.num_steps * self.num_envs}")
+                    raise Refused(f"--{flag} {given}: allowed is {allowed}")
 
 
-def require_finite(what: str, x: np.ndarray) -> None:
+def parse_args():
+    """Args from the command line; beside --resume the defaults are that run's."""
+    if sys.stdout:
+        sys.stdout.reconfigure(errors="replace")  # a log in ASCII has ? for λ
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume")
+    default, folder = Args(), parser.parse_known_args()[0].resume
+    if folder is not None:
+        default = replace(load_checkpoint(folder)["args"], track=False)
+        if ":" in default.env_id:
+            show(f"{folder} imports the module of {default.env_id}")
+    return tyro.cli(Args, default=default, description=__doc__)
+
+
+def show(line, end="\n", file=None):
+    """Print; that nobody reads any more (a closed pipe or terminal) counts as SIGHUP."""
+    try:
+        print(line, end=end, file=file, flush=True)
+    except OSError:
+        sys.stdout = None  # or Python tries once more as it leaves
+        signal.raise_signal(signal.SIGHUP)
+
+
+def require_finite(what, x):
     """Raise at the first NaN or infinity of x, whose rows are what there is many of."""
     if not np.isfinite(x).all():
         index = tuple(np.argwhere(~np.isfinite(x))[0])
-        raise FloatingPointError(f"{what} {index[0]} is {x[index]}")
+        raise RunError(f"{what} {index[0]} is {x[index]}")
 
 
-def make_envs(args: Args, num_envs: int) -> gym.vector.VectorEnv:
-    """Environments with observations (num_envs, D), reset by the step after an episode's end."""
-    render = {"render_mode": "rgb_array"} if args.capture_video else {}
+@contextmanager
+def deferred_signals():
+    """Yield a list for the first Ctrl-C, SIGTERM or SIGHUP, which takes effect after the block.
+    A second one takes effect at once. What is ignored (under nohup) stays ignored."""
+    received, before = [], {}
+
+    def restore():
+        for number in before:
+            signal.signal(number, before[number])
+
+    def receive(number, frame):
+        received.append(number)
+        restore()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, receive)
     try:
-        envs = gym.make_vec(args.env_id, num_envs, args.vectorisation, **render)
-    except Exception as error:
-        refuse(f"--env-id {args.env_id}: {error} (gymnasium.pprint_registry() lists all)")
-    space = envs.single_observation_space
+        yield received
+    finally:
+        restore()
+    if received:
+        signal.raise_signal(received[0])
+
+
+def make_envs(args, num_envs):
+    """A gym.vector.VectorEnv of observations (num_envs, D), reset by the step after an end."""
+    render = {"render_mode": "rgb_array"} if args.capture_video else {}
+    # The processes of async leave Ctrl-C, which reaches them as well, to this one.
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with in_one_line(f"--env-id {args.env_id}", gym.error.Error, ImportError):
+            envs = gym.make_vec(args.env_id, num_envs, args.vectorisation, **render)
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+    space, actions = envs.single_observation_space, envs.single_action_space
     is_image = space.dtype == np.uint8 and len(space.shape) > 1
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         envs = FlattenObservation(envs)
-    if is_image or not isinstance(envs.single_observation_space, gym.spaces.Box):
-        refuse(f"{args.env_id} observes {space}: only vectors are supported, no images")
-    if envs.metadata.get("autoreset_mode") != gym.vector.AutoresetMode.NEXT_STEP:
-        refuse(f"{args.env_id}: only environments with AutoresetMode.NEXT_STEP are supported")
+    D = envs.single_observation_space.shape
+    mode = envs.metadata.get("autoreset_mode")
+    fits = isinstance(actions, gym.spaces.Box) and actions.dtype.kind == "f"
+    for refusal, applies in {
+        "only vectors are supported, no images": is_image or D is None,
+        "ppo.py is for Discrete and MultiDiscrete, ppo_continuous.py for Boxes of floats": not fits,
+        "nothing to see or to do": D == (0,) or 0 in actions.shape,
+        "only AutoresetMode.NEXT_STEP is supported": mode != gym.vector.AutoresetMode.NEXT_STEP,
+    }.items():
+        if applies:
+            raise Refused(f"{args.env_id} observes {space}, acts in {actions}: {refusal}")
     return envs
 
 
-def save(snapshot: dict, path: Path) -> None:
-    """Write so that path is, whatever happens, the last checkpoint or this one, and whole."""
-    torch.save(snapshot, buffer := io.BytesIO())
-    with open(f"{path}.tmp", "wb") as file:
-        file.write(buffer.getvalue())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(f"{path}.tmp", path)
-
-
-def layer_init(inputs: int, outputs: int, gain: float = 2**0.5) -> list[torch.Tensor]:
-    """Orthogonal weights (inputs, outputs), zero bias."""
-    return [nn.init.orthogonal_(torch.empty(inputs, outputs), gain), torch.zeros(outputs)]
-
-
-def mlp(x, weights, activation):
-    """Two hidden layers, (.., D) -> (.., outputs), of tensors or of NumPy arrays alike."""
-    W1, b1, W2, b2, W3, b3 = weights
-    return activation(activation(x @ W1 + b1) @ W2 + b2) @ W3 + b3
-
-
-def to_numpy(weights: nn.ParameterList) -> list[np.ndarray]:
-    """Weights for `mlp` in the rollout: NumPy takes a fifth of torch's time for so few rows."""
-    return [weight.numpy(force=True) for weight in weights]
+def layer_init(layer, gain=2**0.5):
+    """Orthogonal weights, zero bias."""
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class Agent(nn.Module):
     """Policy, value and the statistics that normalise observations and rewards."""
 
-    def __init__(self, envs: gym.vector.VectorEnv, norm_obs: bool = True, norm_reward: bool = True):
+    def __init__(self, envs, args):
         super().__init__()
-        space, D = envs.single_action_space, envs.single_observation_space.shape[0]
-        bounded = np.isfinite(space.low) & np.isfinite(space.high)
-        low, high = np.where(bounded, space.low, -1.0), np.where(bounded, space.high, 1.0)
-        self.space, self.mid, self.half = space, (low + high) / 2, (high - low) / 2
-        actor = layer_init(D, 64) + layer_init(64, 64) + layer_init(64, low.size, gain=0.01)
-        critic = layer_init(D, 64) + layer_init(64, 64) + layer_init(64, 1, gain=1.0)
-        actor.append(torch.full((low.size,), -0.5))  # log σ, the same in every state
-        self.actor, self.critic = nn.ParameterList(actor), nn.ParameterList(critic)
+        self.space = space = envs.single_action_space
+        # [-1, 1] is mapped to the bounds; without them it is itself, or beside the only one.
+        low = np.where(np.isfinite(space.high), space.high - 2, -1)
+        low = np.where(np.isfinite(space.low), space.low, low)
+        high = np.where(np.isfinite(space.high), space.high, low + 2)
+        self.mid, self.half = (low + high) / 2, (high - low) / 2
+        D = envs.single_observation_space.shape[0]
+        self.actor = nn.Sequential(
+            layer_init(nn.Linear(D, 64)),
+            nn.ReLU(),
+            layer_init(nn.Linear(64, 64)),
+            nn.ReLU(),
+            layer_init(nn.Linear(64, low.size), gain=0.01),
+        )
+        self.log_std = nn.Parameter(torch.full((low.size,), -0.5))  # the same in every state
+        self.critic = nn.Sequential(
+            layer_init(nn.Linear(D, 64)),
+            nn.Tanh(),
+            layer_init(nn.Linear(64, 64)),
+            nn.Tanh(),
+            layer_init(nn.Linear(64, 1), gain=1.0),
+        )
         # Buffers, so that a saved agent is complete; rows: count, mean, sum of squared deviations.
         moments = torch.zeros(3, D, dtype=torch.float64)
-        self.register_buffer("obs_moments", moments if norm_obs else None)
-        self.register_buffer("return_moments", moments[:, :1].clone() if norm_reward else None)
+        self.register_buffer("obs_moments", moments if args.norm_obs else None)
+        self.register_buffer("return_moments", moments[:, :1].clone() if args.norm_reward else None)
 
-    def policy(self, obs, actor):
-        """Mean and log σ of the Normals, (.., D) -> (.., A), (A,), of tensors or NumPy arrays."""
-        relu = torch.relu if isinstance(obs, torch.Tensor) else lambda x: np.maximum(x, 0)
-        *weights, log_std = actor
-        return mlp(obs, weights, relu), log_std
-
-    def value(self, obs: torch.Tensor) -> torch.Tensor:
-        """V(s), (.., D) -> (..): squeezed here, as (M, 1) against (M,) would broadcast."""
-        return mlp(obs, self.critic, torch.tanh).squeeze(-1)
-
-    def to_env(self, actions: np.ndarray) -> np.ndarray:
-        """Actions (N, A) -> clipped to the bounds; where both are finite, [-1, 1] maps to them."""
-        scaled = self.mid + self.half * actions.reshape(-1, *self.mid.shape)
-        return scaled.clip(self.space.low, self.space.high).astype(self.space.dtype)
-
-    def normalize_obs(self, obs: np.ndarray, count: np.ndarray | None = None) -> np.ndarray:
+    @torch.inference_mode()
+    def normalize_obs(self, obs, count=None):
         """(17) ô = clip((o − μ) / √(σ² + 1e-8), ±10), (N, D) -> (N, D), once obs[count] count."""
         require_finite("observation of environment", obs)
+        obs = torch.as_tensor(obs, dtype=torch.float64, device=self.log_std.device)
         if self.obs_moments is not None:
-            moments = self.obs_moments.numpy()
             if count is not None:
-                update_moments(moments, obs, count)
-            n, mean, m2 = moments
-            obs = ((obs - mean) / np.sqrt(m2 / n + 1e-8)).clip(-10, 10)
-        return obs.astype(np.float32)
+                update_moments(self.obs_moments, obs, count)
+            n, mean, m2 = self.obs_moments
+            obs = ((obs - mean) / (m2 / n + 1e-8).sqrt()).clamp(-10, 10)
+        return obs.float()
 
-    def scale_rewards(self, rewards: np.ndarray, sums: np.ndarray, count: np.ndarray) -> np.ndarray:
+    @torch.inference_mode()
+    def scale_rewards(self, rewards, sums, count):
         """(18) r ← clip(r / √(Var R + 1e-8), ±10), once the sums R[count] count; all (T, N)."""
         require_finite("reward of environment", rewards.T)
         if self.return_moments is not None:
-            update_moments(self.return_moments.numpy(), sums.reshape(-1, 1), count.ravel())
-            n, _, m2 = self.return_moments.numpy()
+            update_moments(self.return_moments, sums.reshape(-1, 1), count.ravel())
+            n, _, m2 = self.return_moments.numpy(force=True)
             rewards = (rewards / np.sqrt(m2 / n + 1e-8)).clip(-10, 10)
         return rewards
 
+    def value(self, obs):
+        """V(s), (.., D) -> (..): squeezed here, as (M, 1) against (M,) would broadcast."""
+        return self.critic(obs).squeeze(-1)
 
-def update_moments(moments: np.ndarray, x: np.ndarray, count: np.ndarray) -> None:
+    def policy(self, obs):
+        """Mean and log σ of the Normals, (.., D) -> (.., A), (.., A)."""
+        mean = self.actor(obs)
+        return mean, self.log_std.expand_as(mean)
+
+    @torch.inference_mode()
+    def act(self, obs, greedy=False):
+        """A sample, or the mode, (.., D) -> (.., A): the mean with or without Normal noise."""
+        mean, log_std = self.policy(obs)
+        noise = 0 if greedy else torch.randn_like(mean)
+        return mean + log_std.exp() * noise
+
+    def to_env(self, actions):
+        """Actions (N, A) -> scaled and clipped to the bounds."""
+        actions = actions.numpy(force=True).reshape(-1, *self.space.shape)
+        scaled = self.mid + self.half * actions
+        return scaled.clip(self.space.low, self.space.high).astype(self.space.dtype)
+
+
+def log_prob_and_entropy(policy, actions):
+    """log π(a|s) and the entropy of π(·|s), two (.., A), (.., A) -> (..), (..)."""
+    mean, log_std = policy
+    z = (actions - mean) / log_std.exp()
+    # (20) log π(a|s) = Σ_i log N(a_i; μ_i, σ_i)
+    log_prob = -(z.square() / 2 + log_std + math.log(2 * math.pi) / 2).sum(-1)
+    # (11) H = E[Σ_i log σ_i + ½ log 2πe], here before the mean
+    entropy = (log_std + math.log(2 * math.pi * math.e) / 2).sum(-1)
+    return log_prob, entropy
+
+
+def update_moments(moments, x, count):
     """Count the rows x[count] of (n, D), if any, into moments (3, D): Welford, for a batch."""
     n, mean, m2 = moments
+    x, count = torch.as_tensor(x).to(mean), torch.as_tensor(count).to(mean)
     delta = x - mean
-    n += np.count_nonzero(count)
+    n += count.sum()
     mean += count @ delta / n
     m2 += count @ (delta * (x - mean))
 
 
-def sample(policy: tuple[np.ndarray, np.ndarray], noise: np.ndarray | float) -> np.ndarray:
-    """A sample is μ + σ · noise under standard Normal noise; the mode, the one without."""
-    return policy[0] + np.exp(policy[1]) * noise
-
-
-def log_prob_and_entropy(policy, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """log π(a|s) and the mean entropy, ((.., A), (A,)), (.., A) -> (..), ()."""
-    mean, log_std = policy
-    z = (actions - mean) / log_std.exp()
-    # (20) log π(a|s) = Σ_i log N(a_i; μ_i, σ_i)
-    log_prob = -(z.square() / 2 + log_std + np.log(2 * np.pi) / 2).sum(-1)
-    # (11) H = E[Σ_i log σ_i + ½ log 2πe]
-    entropy = (log_std + np.log(2 * np.pi * np.e) / 2).sum()
-    return log_prob, entropy
-
-
-def running_sum(x: np.ndarray, valid: np.ndarray, start: np.ndarray, gamma: float) -> np.ndarray:
+def running_sum(x, valid, start, gamma):
     """(18) R_t = γ R_{t−1} (1 − done_{t−1}) + x_t, 0 at reset steps, R_{−1} = start; all (T, N)."""
     sums, last = np.empty_like(x), start
     for t in range(len(x)):
-        sums[t] = last = (gamma * last + x[t]) * valid[t]
+        last = (gamma * last + x[t]) * valid[t]
+        sums[t] = last
     return sums
 
 
-def gae(rewards, values, terminated, dones, gamma: float, gae_lambda: float) -> np.ndarray:
+def gae(rewards, values, terminated, dones, gamma, gae_lambda):
     """Generalised advantage estimation: (T, N) and values (T+1, N) -> advantages (T, N)."""
     # (4) δ_t = r_t + γ V(s_{t+1}) (1 − terminated_t) − V(s_t)
     deltas = rewards + gamma * values[1:] * ~terminated - values[:-1]
     # (5) Â_t = δ_t + γλ (1 − done_t) Â_{t+1}
     advantages, last = np.empty_like(values[1:]), 0.0
     for t in reversed(range(len(deltas))):
-        advantages[t] = last = deltas[t] + gamma * gae_lambda * last * ~dones[t]
+        last = deltas[t] + gamma * gae_lambda * last * ~dones[t]
+        advantages[t] = last
     return advantages
 
 
-def normalize_advantages(advantages: torch.Tensor) -> torch.Tensor:
+def normalize_advantages(advantages):
     """(7) Â ← (Â − mean) / (std + 1e-8), (M,) -> (M,)."""
     return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 
 
-def clipped_surrogate(ratio: torch.Tensor, advantages: torch.Tensor, clip_coef: float):
+def clipped_surrogate(ratio, advantages, clip_coef):
     """(9) L^CLIP = E[min(r Â, clip(r, 1−ε, 1+ε) Â)], to be maximised."""
     clipped = ratio.clamp(1 - clip_coef, 1 + clip_coef)
     return torch.min(ratio * advantages, clipped * advantages).mean()
 
 
-def clipped_value_loss(new_values, values, returns, clip_coef: float) -> torch.Tensor:
+def clipped_value_loss(new_values, values, returns, clip_coef):
     """(10) L^VF = ½ E[max((V_θ − R̂)², (V_old + clip(V_θ − V_old, −ε, ε) − R̂)²)]"""
     clipped = values + (new_values - values).clamp(-clip_coef, clip_coef)
     return 0.5 * torch.max((new_values - returns).square(), (clipped - returns).square()).mean()
 
 
-def kl_and_clipfrac(ratio: torch.Tensor, clip_coef: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """(14) KL ≈ E[(r − 1) − log r] and (15) clipfrac = E[|r − 1| > ε]."""
-    return (ratio - 1 - ratio.log()).mean(), ((ratio - 1).abs() > clip_coef).float().mean()
+def approx_kl(ratio):
+    """(14) KL ≈ E[(r − 1) − log r], never negative."""
+    return (ratio - 1 - ratio.log()).mean()
 
 
-def explained_variance(values: torch.Tensor, returns: torch.Tensor) -> torch.Tensor:
+def clip_fraction(ratio, clip_coef):
+    """(15) clipfrac = E[|r − 1| > ε]."""
+    return ((ratio - 1).abs() > clip_coef).float().mean()
+
+
+def explained_variance(values, returns):
     """(15) EV = 1 − Var(R̂ − V) / Var(R̂): 1 for a perfect critic, 0 for one that knows the mean."""
     return 1 - (returns - values).var(correction=0) / returns.var(correction=0)
 
 
-def evaluate(agent: Agent, envs: gym.vector.VectorEnv, seed: int) -> np.ndarray:
-    """Returns (N,) of the greedy policy, one episode an environment: the first to end are short."""
-    actor, (obs, _) = to_numpy(agent.actor), envs.reset(seed=seed)
+def ppo_loss(agent, args, *, obs, actions, logprobs, advantages, returns, values):
+    """The loss of a minibatch, obs (M, D), actions (M, A), all else (M,), and what to log of it."""
+    new_logprobs, entropy = log_prob_and_entropy(agent.policy(obs), actions)
+    # (8) r(θ) = exp(log π_θ(a|s) − log π_old(a|s))
+    ratio = (new_logprobs - logprobs).exp()
+    if args.norm_adv and len(advantages) > 1:  # one sample has no std
+        advantages = normalize_advantages(advantages)
+    policy_loss = -clipped_surrogate(ratio, advantages, args.clip_coef)
+    value_clip = args.clip_coef if args.clip_vloss else math.inf
+    value_loss = clipped_value_loss(agent.value(obs), values, returns, value_clip)
+    entropy = entropy.mean()
+    # (12) loss = −L^CLIP + c1 L^VF − c2 H
+    loss = policy_loss + args.vf_coef * value_loss - args.ent_coef * entropy
+    return loss, {
+        "losses/policy_loss": policy_loss.detach(),
+        "losses/value_loss": value_loss.detach(),
+        "losses/entropy": entropy.detach(),
+        "losses/approx_kl": approx_kl(ratio.detach()),
+        "losses/clipfrac": clip_fraction(ratio.detach(), args.clip_coef),
+    }
+
+
+def minibatch_indices(B, M):
+    """A shuffle of B samples, (⌈B / M⌉, M), whose last row is filled up from its start."""
+    return torch.randperm(B)[torch.arange(math.ceil(B / M) * M) % B].view(-1, M)
+
+
+def mean_of(logged):
+    """What the minibatches of an update logged, name -> number."""
+    columns = {name: torch.stack([terms[name] for terms in logged]) for name in logged[0]}
+    for name, column in columns.items():
+        require_finite(f"{name} of minibatch", column.numpy(force=True))
+    return {name: column.mean().item() for name, column in columns.items()}
+
+
+def evaluate(agent, envs, seed, max_steps=30_000):
+    """Returns of the greedy policy, one episode an environment: the first to end are short ones.
+    Those that have not ended after max_steps steps are left out. Closes envs."""
+    obs, _ = envs.reset(seed=seed)
     returns, running = np.zeros(envs.num_envs), np.ones(envs.num_envs, dtype=bool)
-    for _ in range(100_000):
-        actions = sample(agent.policy(agent.normalize_obs(obs), actor), noise=0.0)
+    for t in range(max_steps):
+        actions = agent.act(agent.normalize_obs(obs), greedy=True)
         obs, rewards, terminated, truncated, _ = envs.step(agent.to_env(actions))
+        require_finite("evaluation: reward of environment", rewards)
         returns += rewards * running
         running &= ~(terminated | truncated)
         if not running.any():
             break
-    return returns
+        if t % 1000 == 999:
+            show(f"evaluation: {t + 1:,} steps, {running.sum()} of {running.size} episodes go on")
+    envs.close()
+    return returns[~running]
 
 
-def main(args: Args, checkpoint: dict | None = None) -> None:
+def run_folder(path):
+    """A run's folder, also from its checkpoint.pt."""
+    return Path(path.removesuffix("checkpoint.pt"))
+
+
+def load_checkpoint(path):
+    """The checkpoint of a run, its arguments as Args."""
+    folder = run_folder(path)
+    with in_one_line(f"--resume {path}", Exception):
+        if any(file.is_symlink() or file.is_fifo() for file in folder.rglob("*")):
+            raise ValueError("a link or pipe in a run's folder may lead out of it")
+        checkpoint = torch.load(folder / "checkpoint.pt", "cpu", weights_only=True)
+        return checkpoint | {"args": Args(**checkpoint["args"])}
+
+
+def write(path, data):
+    """Write so that path is, whatever happens, as it was or as it shall be, and whole."""
+    temporary = f"{path}.tmp"
+    with in_one_line(path, OSError, end=RunError):
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+
+def record(path, data, step):
+    """Write what a run begins with; on resuming that stays, and what differs goes beside it."""
+    if path.exists() and path.read_bytes() != data:
+        path = path.with_stem(f"{path.stem}-{step}")
+    write(path, data)
+
+
+PROGRESS = ("global_step", "update", "wall_time", "recent_returns")
+VIDEO = {"record_first_only": True, "video_length": 1000}  # steps, an episode may have no end
+
+
+def save(run, args, agent, optimizer):
+    """Write checkpoint.pt, all that --resume needs, after the curves up to it."""
+    for name, tensor in agent.state_dict().items():  # after the last step, and sums of squares
+        require_finite(name, tensor.numpy(force=True))
+    checkpoint = {name: getattr(run, name) for name in PROGRESS}
+    checkpoint["args"] = vars(replace(args, resume=None))
+    checkpoint["agent"] = agent.state_dict()
+    checkpoint["optimizer"] = optimizer.state_dict()
+    checkpoint["rng"] = torch.get_rng_state()
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    run.writer.flush()
+    with deferred_signals():
+        write(run.folder / "checkpoint.pt", buffer.getvalue())
+
+
+def restore(run, args, agent, optimizer):
+    """Go on where the checkpoint of --resume was saved."""
+    checkpoint = load_checkpoint(args.resume)
+    with in_one_line(f"--resume {args.resume} does not fit", Exception):
+        agent.load_state_dict(checkpoint["agent"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        torch.set_rng_state(checkpoint["rng"])
+        vars(run).update((name, checkpoint[name]) for name in PROGRESS)
+    torch.cuda.manual_seed_all(args.seed + run.global_step)
+
+
+@contextmanager
+def open_run(args, agent, optimizer):
+    """Yield a run: its folder, curves and progress, and the list `stop` of signals to end it.
+
+    The folder is a new one or that of --resume; no other process writes to it meanwhile. What
+    breaks in the block leaves with the name of the last checkpoint.
+    """
+    name = f"{args.env_id}__{args.exp_name}__{args.seed}__{datetime.now():%Y%m%d-%H%M%S-%f}"
+    folder = Path("runs", re.sub(r"[^\w.-]", "-", name))
+    if args.resume:
+        folder = run_folder(args.resume)
+    else:
+        with in_one_line("no folder for the run", OSError):
+            folder.mkdir(parents=True)
+    run = SimpleNamespace(folder=folder, global_step=0, update=0, wall_time=0.0, recent_returns=[])
+    with deferred_signals() as run.stop, open(folder / "lock", "a") as lock:
+        with in_one_line(f"{folder}: another process is writing to it", BlockingIOError):
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if args.resume:
+            restore(run, args, agent, optimizer)
+        if args.track:
+            track(run, args)
+        resume = f"python {os.path.relpath(__file__)} --resume {folder}"
+        show(f"{folder}, to go on with it: {resume}")
+        with SummaryWriter(folder, purge_step=run.global_step + 1) as run.writer:
+            if run.global_step < args.total_timesteps:  # else it is only evaluated
+                settings = json.dumps(vars(replace(args, resume=None)), indent=2)
+                record(folder / "args.json", settings.encode(), run.global_step)
+                record(folder / Path(__file__).name, SOURCE, run.global_step)
+                run.writer.add_text("args", settings, run.global_step)
+            run.start_time = time.perf_counter() - run.wall_time
+            try:
+                yield run
+            except BaseException as error:
+                if isinstance(error, SystemExit):
+                    error = RunError("the environment called sys.exit")
+                last = [*folder.glob("checkpoint.pt")] or [None]
+                place = f"after step {run.global_step:,}, last checkpoint: {last[0]}"
+                getattr(error, "add_note", show)(place)  # Python 3.10 has no notes
+                raise error
+        reason = signal.Signals(run.stop[0]).name if run.stop else "done"
+        show(f"{reason} after step {run.global_step:,}, to go on: {resume}", file=sys.stderr)
+
+
+def track(run, args):
+    """Log to Weights & Biases as well, on resuming under the same id."""
+    with in_one_line("--track", Exception):
+        import wandb
+
+        options = {"id": run.folder.resolve().name, "resume": "allow", "sync_tensorboard": True}
+        wandb.init(args.wandb_entity, args.wandb_project_name, config=vars(args), **options)
+
+
+def log(run, args, metrics):
+    """Metrics of an update, but for those without data, to the curves; a line to the terminal."""
+    run.wall_time = time.perf_counter() - run.start_time
+    sps = run.global_step / run.wall_time
+    for tag, value in (metrics | {"charts/wall_time": run.wall_time, "charts/SPS": sps}).items():
+        if math.isfinite(value):
+            run.writer.add_scalar(tag, value, run.global_step)
+    left = max(args.total_timesteps - run.global_step, 0) / sps
+    recent = f"{np.mean(run.recent_returns):.1f}" if run.recent_returns else "-"
+    line = f"{run.global_step:>10,} steps {sps:>8,.0f}/s {left:>6.0f} s left  return {recent:>8}"
+    show(line, end="\r" if sys.stdout and sys.stdout.isatty() else "\n")
+
+
+def main(args):
     T, N = args.num_steps, args.num_envs
-    M = -(-T * N // args.num_minibatches)
-    value_clip = args.clip_coef if args.clip_vloss else float("inf")
+    M = math.ceil(T * N / args.num_minibatches)
     device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
     if args.cuda and device.type == "cpu":
-        print("--cuda: torch finds no GPU, the CPU is used")
+        show("--cuda: torch finds no GPU, the CPU is used")
     torch.set_num_threads(args.num_threads)
     torch.backends.cudnn.deterministic = args.torch_deterministic
     torch.manual_seed(args.seed)
-    name = f"{args.env_id}__{args.exp_name}__{args.seed}__{int(time.time())}"
-    folder = Path(args.resume or f"runs/{name.replace('/', '-').replace(':', '-')}")
-    path = folder / "checkpoint.pt"
-    envs = make_envs(args, N)
-    if not isinstance(envs.single_action_space, gym.spaces.Box):
-        refuse(f"{args.env_id} acts in {envs.single_action_space}: Discrete is for ppo.py")
-    agent = Agent(envs, args.norm_obs, args.norm_reward)
-    agent.actor.to(device), agent.critic.to(device)  # the rollout and its statistics are the CPU's
-    # Weights and gradients become views of one vector θ each: one call for all instead of twelve.
-    parameters = list(agent.parameters())
-    theta = nn.Parameter(nn.utils.parameters_to_vector(parameters))
-    nn.utils.vector_to_parameters(theta.data, parameters)
-    theta.grad = torch.zeros_like(theta)
-    for p, grad in zip(parameters, theta.grad.split([p.numel() for p in parameters]), strict=True):
-        p.grad = grad.view_as(p)
-    optimizer = torch.optim.Adam([theta], lr=args.learning_rate, eps=1e-5, fused=True)
-    global_step, wall_time, recent_returns, snapshot = 0, 0.0, [], None
-    if checkpoint:
-        try:
-            agent.load_state_dict(checkpoint["agent"])
-            optimizer.load_state_dict(checkpoint["optimizer"])
-            torch.set_rng_state(checkpoint["rng"])
-            global_step, wall_time = checkpoint["global_step"], checkpoint["wall_time"]
-            recent_returns = checkpoint["recent_returns"]
-        except Exception as error:
-            refuse(f"--resume {args.resume}: {error}. Give the folder of a run of this script")
-
-    def last_words(kind, error, trace):
-        if snapshot and not isinstance(error, OSError):
-            writer.flush()
-        if kind is KeyboardInterrupt and snapshot:
-            save(snapshot, path)
-        elif not isinstance(error, FloatingPointError | OSError | KeyboardInterrupt):
-            sys.__excepthook__(kind, error, trace)
-        end = f"after step {global_step:,}; last good checkpoint: {path if path.exists() else None}"
-        print(f"\n{error!r} {end}", file=sys.stderr)
-
-    sys.excepthook = last_words
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # saves and leaves, like Ctrl-C
-    if args.track:
-        import wandb
-
-        options = {"id": folder.resolve().name, "resume": "allow", "sync_tensorboard": True}
-        wandb.init(args.wandb_entity, args.wandb_project_name, config=vars(args), **options)
-    writer = SummaryWriter(folder, purge_step=global_step + 1)  # of what a killed run logged later
-    writer.add_text("args", str(args), global_step + 1)
-    (folder / "args.txt").write_text(str(args).replace(", ", ",\n"))
-    (folder / Path(__file__).name).write_bytes(Path(__file__).read_bytes())
-    if args.capture_video and global_step < args.total_timesteps:
-        envs = RecordVideo(envs, f"{folder}/videos/train-{global_step}", record_first_only=True)
-
-    # A rollout, in NumPy; obs[T] and values[T] belong to the state after its last step.
-    obs = np.zeros((T + 1, N, *envs.single_observation_space.shape), dtype=np.float32)
-    actions = sample(agent.policy(obs[:-1], to_numpy(agent.actor)), noise=0.0)
-    valid, terminated, dones = np.zeros((3, T, N), dtype=bool)
-    rewards, discounted, episodic_return, episodic_length = np.zeros((4, T, N))
     # Environment i gets env_seed + i: seeds 1 and 2 must not share environments, nor evaluation.
     env_seed, eval_seed = (np.random.SeedSequence(args.seed).generate_state(2) >> 1).tolist()
-    next_obs, _ = envs.reset(seed=env_seed + global_step)
+    envs = make_envs(args, N)
+    agent = Agent(envs, args).to(device)
+    optimizer = torch.optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
+    initial_lrs = [group["lr"] for group in optimizer.param_groups]
+    minibatch_loss = torch.compile(ppo_loss) if args.compile else ppo_loss
+
+    # A rollout; obs[T] and values[T] belong to the state after its last step.
+    obs = torch.zeros(T + 1, N, *envs.single_observation_space.shape, device=device)
+    actions = torch.zeros_like(agent.act(obs[:-1]))
+    valid, terminated, dones = np.zeros((3, T, N), dtype=bool)
+    rewards, discounted, episodic_return, episodic_length = np.zeros((4, T, N))
     next_valid = np.ones(N, dtype=bool)
 
-    def minibatch_loss(obs, actions, advantages, returns, values, logprobs):
-        """The loss of M samples, its terms and the ratios (M,)."""
-        new_logprobs, entropy = log_prob_and_entropy(agent.policy(obs, agent.actor), actions)
-        # (8) r(θ) = exp(log π_θ(a|s) − log π_old(a|s))
-        ratio = (new_logprobs - logprobs).exp()
-        if args.norm_adv and M > 1:  # one sample has no std
-            advantages = normalize_advantages(advantages)
-        policy_loss = -clipped_surrogate(ratio, advantages, args.clip_coef)
-        value_loss = clipped_value_loss(agent.value(obs), values, returns, value_clip)
-        # (12) loss = −L^CLIP + c1 L^VF − c2 H
-        loss = policy_loss + args.vf_coef * value_loss - args.ent_coef * entropy
-        return loss, policy_loss.detach(), value_loss.detach(), entropy.detach(), ratio.detach()
+    with open_run(args, agent, optimizer) as run:
+        if args.capture_video and run.global_step < args.total_timesteps:
+            envs = RecordVideo(envs, f"{run.folder}/videos/train-{run.global_step}", **VIDEO)
+        next_obs, _ = envs.reset(seed=env_seed + run.global_step)
+        while run.global_step < args.total_timesteps and not run.stop:
+            # (19) α = α₀ (1 − global_step / total_timesteps)
+            fraction_left = 1 - run.global_step / args.total_timesteps if args.anneal_lr else 1.0
+            for group, initial_lr in zip(optimizer.param_groups, initial_lrs, strict=True):
+                group["lr"] = initial_lr * fraction_left
 
-    if args.compile:
-        minibatch_loss = torch.compile(minibatch_loss)
-    start_time = time.perf_counter() - wall_time
-    for update in range(sys.maxsize):
-        # To memory at every update, for Ctrl-C at any moment; from there to the disk at intervals.
-        state = {"args": vars(args), "agent": agent.state_dict(), "rng": torch.get_rng_state()}
-        state |= {"optimizer": optimizer.state_dict(), "recent_returns": recent_returns}
-        snapshot = deepcopy(state | {"global_step": global_step, "wall_time": wall_time})
-        finished = global_step >= args.total_timesteps
-        if (finished or update % args.checkpoint_interval == 0) and (update or not checkpoint):
-            writer.flush()  # here only, as it waits for the disk
-            save(snapshot, path)
-        if finished:
-            break
-        # (19) α = α₀ (1 − global_step / total_timesteps)
-        fraction_left = 1 - global_step / args.total_timesteps if args.anneal_lr else 1.0
-        optimizer.param_groups[0]["lr"] = args.learning_rate * fraction_left
+            # Rollout, with only what the environment needs in the loop.
+            for t in range(T):
+                # (16) valid_t = 1 − done_{t−1}: the step after an episode's end only resets.
+                valid[t] = next_valid
+                obs[t] = agent.normalize_obs(next_obs, count=next_valid)
+                actions[t] = agent.act(obs[t])
+                step = envs.step(agent.to_env(actions[t]))
+                next_obs, rewards[t], terminated[t], truncated, _ = step
+                dones[t] = terminated[t] | truncated
+                next_valid = ~dones[t]
+            obs[T] = agent.normalize_obs(next_obs)
+            B = int(valid.sum())
+            run.global_step += B
+            # Of the running episodes: R of (18); with γ = 1 the return and, of ones, the length.
+            discounted = running_sum(rewards, valid, discounted[-1], args.gamma)
+            episodic_return = running_sum(rewards, valid, episodic_return[-1], 1.0)
+            episodic_length = running_sum(np.ones((T, N)), valid, episodic_length[-1], 1.0)
+            if B == 0:
+                continue  # with one environment and one step, a rollout can be a mere reset
 
-        # Rollout, with only what the environment needs in the loop.
-        noise = torch.randn(actions.shape).numpy()
-        actor = to_numpy(agent.actor)
-        for t in range(T):
-            # (16) valid_t = 1 − done_{t−1}: the step after an episode's end only resets.
-            valid[t] = next_valid
-            obs[t] = agent.normalize_obs(next_obs, count=next_valid)
-            actions[t] = sample(agent.policy(obs[t], actor), noise[t])
-            next_obs, rewards[t], terminated[t], truncated, _ = envs.step(agent.to_env(actions[t]))
-            dones[t] = terminated[t] | truncated
-            next_valid = ~dones[t]
-        obs[T] = agent.normalize_obs(next_obs)
-        B = int(valid.sum())
-        global_step += B
-        # Sums over the running episodes: R of (18); with γ = 1 the return and, of ones, the length.
-        discounted = running_sum(rewards, valid, discounted[-1], args.gamma)
-        episodic_return = running_sum(rewards, valid, episodic_return[-1], 1.0)
-        episodic_length = running_sum(np.ones((T, N)), valid, episodic_length[-1], 1.0)
-        if B == 0:
-            continue  # with one environment and one step, a rollout can be a mere reset
-        # Advantages, once per rollout.
-        values = agent.value(torch.as_tensor(obs, device=device)).numpy(force=True)
-        scaled_rewards = agent.scale_rewards(rewards, discounted, valid)
-        advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)
-        # (6) R̂_t = Â_t + V_old(s_t)
-        returns = advantages + values[:-1]
+            # Advantages and log π_old, once per rollout.
+            with torch.no_grad():
+                values = agent.value(obs).numpy(force=True)
+                logprobs, _ = log_prob_and_entropy(agent.policy(obs[:-1]), actions)
+            scaled_rewards = agent.scale_rewards(rewards, discounted, valid)
+            advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)
+            # (6) R̂_t = Â_t + V_old(s_t)
+            returns = advantages + values[:-1]
 
-        # Update, on the valid samples: (T, N, ..) -> (B, ..).
-        rollout = (obs[:-1], actions, advantages, returns, values[:-1])
-        batch = [torch.as_tensor(x[valid], device=device) for x in rollout]
-        b_obs, b_actions, _, b_returns, b_values = batch
-        b_logprobs, _ = log_prob_and_entropy(agent.policy(b_obs, agent.actor), b_actions)
-        batch.append(b_logprobs.detach())
-        # ⌈B / M⌉ minibatches of M samples, the last one filled up from the start of the shuffle.
-        repeat = torch.arange(-(-B // M) * M) % B
-        losses, ratios = [], []
-        for _ in range(args.update_epochs):
-            order = torch.randperm(B)[repeat].view(-1, M).to(device)
-            for minibatch in zip(*(x[order] for x in batch), strict=True):
-                loss, *terms, ratio = minibatch_loss(*minibatch)
-                theta.grad.zero_()
-                loss.backward()
-                # (13) g ← g · min(1, g_max / ‖g‖₂)
-                grad_norm = theta.grad.norm()
-                theta.grad *= (args.max_grad_norm / grad_norm).clamp(max=1)
-                optimizer.step()
-                # Metrics stay tensors until the update is over: reading one waits for it.
-                losses.append(torch.stack((*terms, grad_norm)))
-                ratios.append(ratio)
-            kl, clipfrac = kl_and_clipfrac(torch.stack(ratios), args.clip_coef)
-            if args.target_kl is not None and kl > args.target_kl:
-                break
+            # Update, on the valid samples: (T, N, ..) -> (B, ..).
+            rollout = {
+                "obs": obs[:-1],
+                "actions": actions,
+                "logprobs": logprobs,
+                "advantages": advantages,
+                "returns": returns,
+                "values": values[:-1],
+            }
+            batch = {k: torch.as_tensor(x, device=device)[valid] for k, x in rollout.items()}
+            logged = []
+            for _ in range(args.update_epochs):
+                for indices in minibatch_indices(B, M).to(device):
+                    minibatch = {k: x[indices] for k, x in batch.items()}
+                    loss, terms = minibatch_loss(agent, args, **minibatch)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    # (13) g ← g · min(1, g_max / ‖g‖₂)
+                    grad_norm = nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)
+                    optimizer.step()
+                    logged.append(terms | {"losses/grad_norm": grad_norm})
+                if (
+                    args.target_kl is not None
+                    and mean_of(logged)["losses/approx_kl"] > args.target_kl
+                ):
+                    break
+            run.update += 1
 
-        metrics = {"losses/approx_kl": kl.item(), "losses/clipfrac": clipfrac.item()}
-        names = ("losses/policy_loss", "losses/value_loss", "losses/entropy", "losses/grad_norm")
-        for name, column in zip(names, torch.stack(losses).T.numpy(force=True), strict=True):
-            require_finite(f"{name} of minibatch", column)
-            metrics[name] = column.mean()
-        metrics["losses/explained_variance"] = explained_variance(b_values, b_returns).item()
-        if dones.any():
-            metrics["charts/episodic_return"] = episodic_return[dones].mean()
-            metrics["charts/episodic_length"] = episodic_length[dones].mean()
-        recent_returns = (recent_returns + episodic_return[dones].tolist())[-100:]
-        if len(recent_returns) == 100:
-            metrics["charts/episodic_return_100"] = np.mean(recent_returns)
-        metrics["charts/learning_rate"] = optimizer.param_groups[0]["lr"]
-        metrics["charts/wall_time"] = wall_time = time.perf_counter() - start_time
-        metrics["charts/SPS"] = sps = global_step / wall_time
-        known = [Summary.Value(tag=k, simple_value=v) for k, v in metrics.items() if np.isfinite(v)]
-        writer.file_writer.add_summary(Summary(value=known), global_step)  # one call: 10 times less
-        recent = np.mean(recent_returns or np.nan)
-        left = max(args.total_timesteps - global_step, 0) / sps
-        line = f"{global_step:>10,} steps {sps:>8,.0f}/s {left:>6.0f} s left  return {recent:>8.1f}"
-        print(line, end="\r" if sys.stdout.isatty() else "\n", flush=True)
-    envs.close()
-    if args.eval_episodes:
-        envs = make_envs(args, args.eval_episodes)
-        returns = evaluate(agent, envs, eval_seed)
-        print(f"\ngreedy return {returns.mean():.1f}±{returns.std():.1f} ({returns.size} episodes)")
-        writer.add_scalar("eval/episodic_return", returns.mean(), global_step + 1)
-    if args.capture_video:  # of the first environment again, as all of them would be rendered
-        envs = RecordVideo(make_envs(args, 1), f"{folder}/videos/eval-{global_step}")
-        evaluate(agent, envs, eval_seed)
+            metrics = mean_of(logged)
+            metrics["losses/explained_variance"] = explained_variance(
+                batch["values"], batch["returns"]
+            )
+            metrics["charts/learning_rate"] = optimizer.param_groups[0]["lr"]
+            if dones.any():
+                metrics["charts/episodic_return"] = episodic_return[dones].mean()
+                metrics["charts/episodic_length"] = episodic_length[dones].mean()
+            run.recent_returns = (run.recent_returns + episodic_return[dones].tolist())[-100:]
+            if len(run.recent_returns) == 100:
+                metrics["charts/episodic_return_100"] = np.mean(run.recent_returns)
+            log(run, args, metrics)
+            finished = run.stop or run.global_step >= args.total_timesteps
+            if finished or run.update % args.checkpoint_interval == 0:
+                save(run, args, agent, optimizer)
+
         envs.close()
-    writer.close()
+        if args.eval_episodes and not run.stop:
+            returns, result = evaluate(agent, make_envs(args, args.eval_episodes), eval_seed), "-"
+            if returns.size:
+                run.writer.add_scalar("eval/episodic_return", returns.mean(), run.global_step)
+                result = f"{returns.mean():.1f} +- {returns.std():.1f}"
+            show(f"\ngreedy return {result} ({returns.size} of {args.eval_episodes} episodes)")
+        if args.capture_video and not run.stop:
+            # Of the first environment again, as all of them would be rendered.
+            folder = f"{run.folder}/videos/eval-{run.global_step}"
+            evaluate(agent, RecordVideo(make_envs(args, 1), folder, **VIDEO), eval_seed)
 
 
 if __name__ == "__main__":
-    main(*parse_args())
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
+    try:
+        main(parse_args())
+    except RunError as error:
+        print(error, *getattr(error, "__notes__", []), sep=", ", file=sys.stderr)
+        sys.exit(2 if isinstance(error, Refused) else 1)

@@ -88,9 +88,9 @@ class Args:
     """async: one process an environment; None: the environment's own vector version, else sync"""
     total_timesteps: Annotated[float, within("total_timesteps >= 1")] = 500_000
     """environment steps, 5e5 or inf too; training ends after the first update that reaches them"""
-    num_envs: Annotated[int, within("1 <= num_envs <= 10**5")] = 8
+    num_envs: Annotated[int, within("1 <= num_envs <= 10**5")] = 16
     """N, parallel environments"""
-    num_steps: Annotated[int, within("1 <= num_steps <= 10**6")] = 128
+    num_steps: Annotated[int, within("1 <= num_steps <= 10**6")] = 64
     """T, steps of each environment in a rollout; an update learns from T·N samples"""
     learning_rate: Annotated[float, within("0 <= learning_rate < inf")] = 2e-3
     """α₀, Adam's step size (19)"""
@@ -214,7 +214,7 @@ def make_envs(args, num_envs):
     for refusal, applies in {
         "only vectors are supported, no images": is_image or D is None,
         "ppo.py is for Discrete and MultiDiscrete, ppo_continuous.py for Boxes of floats": not fits,
-        "nothing to see or to do": D == (0,) or 0 in actions.shape,
+        "nothing to see or to do": fits and (D == (0,) or 0 in actions.shape),
         "only AutoresetMode.NEXT_STEP is supported": mode != gym.vector.AutoresetMode.NEXT_STEP,
     }.items():
         if applies:
@@ -263,7 +263,7 @@ class Agent(nn.Module):
     def normalize_obs(self, obs, count=None):
         """(17) ô = clip((o − μ) / √(σ² + 1e-8), ±10), (N, D) -> (N, D), once obs[count] count."""
         require_finite("observation of environment", obs)
-        obs = torch.as_tensor(obs, dtype=torch.float64, device=self.missing.device)
+        obs = torch.as_tensor(obs, dtype=torch.float64, device=self.critic[0].weight.device)
         if self.obs_moments is not None:
             if count is not None:
                 update_moments(self.obs_moments, obs, count)
@@ -407,18 +407,19 @@ def mean_of(logged):
     """What the minibatches of an update logged, name -> number."""
     columns = {name: torch.stack([terms[name] for terms in logged]) for name in logged[0]}
     for name, column in columns.items():
-        require_finite(f"{name} of minibatch", column.numpy(force=True))
+        if name != "losses/approx_kl":  # inf where a ratio overflows
+            require_finite(f"{name} of minibatch", column.numpy(force=True))
     return {name: column.mean().item() for name, column in columns.items()}
 
 
 def evaluate(agent, envs, seed, max_steps=30_000):
     """Returns of the greedy policy, one episode an environment: the first to end are short ones.
     Those that have not ended after max_steps steps are left out. Closes envs."""
-    obs, _ = envs.reset(seed=seed)
+    obs, infos = envs.reset(seed=seed)
     returns, running = np.zeros(envs.num_envs), np.ones(envs.num_envs, dtype=bool)
     for t in range(max_steps):
         actions = agent.act(agent.normalize_obs(obs), greedy=True)
-        obs, rewards, terminated, truncated, _ = envs.step(agent.to_env(actions))
+        obs, rewards, terminated, truncated, infos = envs.step(agent.to_env(actions))
         require_finite("evaluation: reward of environment", rewards)
         returns += rewards * running
         running &= ~(terminated | truncated)
@@ -587,7 +588,7 @@ def main(args):
     with open_run(args, agent, optimizer) as run:
         if args.capture_video and run.global_step < args.total_timesteps:
             envs = RecordVideo(envs, f"{run.folder}/videos/train-{run.global_step}", **VIDEO)
-        next_obs, _ = envs.reset(seed=env_seed + run.global_step)
+        next_obs, infos = envs.reset(seed=env_seed + run.global_step)
         while run.global_step < args.total_timesteps and not run.stop:
             # (19) α = α₀ (1 − global_step / total_timesteps)
             fraction_left = 1 - run.global_step / args.total_timesteps if args.anneal_lr else 1.0
@@ -601,7 +602,7 @@ def main(args):
                 obs[t] = agent.normalize_obs(next_obs, count=next_valid)
                 actions[t] = agent.act(obs[t])
                 step = envs.step(agent.to_env(actions[t]))
-                next_obs, rewards[t], terminated[t], truncated, _ = step
+                next_obs, rewards[t], terminated[t], truncated, infos = step
                 dones[t] = terminated[t] | truncated
                 next_valid = ~dones[t]
             obs[T] = agent.normalize_obs(next_obs)
@@ -614,16 +615,17 @@ def main(args):
             if B == 0:
                 continue  # with one environment and one step, a rollout can be a mere reset
 
-            # Advantages and log π_old, once per rollout.
+            # Advantages, once per rollout.
             with torch.no_grad():
                 values = agent.value(obs).numpy(force=True)
-                logprobs, _ = log_prob_and_entropy(agent.policy(obs[:-1]), actions)
             scaled_rewards = agent.scale_rewards(rewards, discounted, valid)
             advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)
             # (6) R̂_t = Â_t + V_old(s_t)
             returns = advantages + values[:-1]
 
             # Update, on the valid samples: (T, N, ..) -> (B, ..).
+            with torch.no_grad():
+                logprobs, _ = log_prob_and_entropy(agent.policy(obs[:-1]), actions)
             rollout = {
                 "obs": obs[:-1],
                 "actions": actions,
@@ -644,10 +646,8 @@ def main(args):
                     grad_norm = nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)
                     optimizer.step()
                     logged.append(terms | {"losses/grad_norm": grad_norm})
-                if (
-                    args.target_kl is not None
-                    and mean_of(logged)["losses/approx_kl"] > args.target_kl
-                ):
+                kl = torch.stack([terms["losses/approx_kl"] for terms in logged]).mean()
+                if args.target_kl is not None and kl > args.target_kl:
                     break
             run.update += 1
 

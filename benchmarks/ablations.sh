@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The networks' activations where rewards are rare, 5 seeds each, and LunarLander-v3 with one thing
-# changed at a time, 8 seeds each (10 for the defaults): about an hour on two cores.
+# changed at a time, 8 seeds each (20 for the defaults): an hour or more on two cores.
 # Changes that no flag makes are patches of ppo.py in benchmarks/variants.
 # Writes benchmarks/results/activations.{csv,md}, ablations.{csv,md} and ablations_curves.csv.
 set -euo pipefail
@@ -17,13 +17,13 @@ run() {  # NAME [flags]; a patch of that name makes the script
         (cd "$copy" && git apply "$root/benchmarks/variants/$name.patch")
         mv "$copy/ppo.py" "$script"
     fi
-    benchmarks/train.sh "${env:+$env-}$name" "$script" "${seeds:-8}" \
-        --env-id "${env:-LunarLander-v3}" --total-timesteps "${steps:-300000}" --eval-episodes 100 "$@"
+    benchmarks/train.sh "${env:+$env-}$name" "$script" "${seeds:-8}" --eval-episodes 100 \
+        --env-id "${env:-LunarLander-v3}" --total-timesteps "${steps:-500000}" "$@"
 }
 benchmarks/defaults.sh
 for variant in tanh_actor relu_critic; do
-    env=Acrobot-v1 seeds=5 run $variant
-    env=MountainCar-v0 seeds=5 steps=500000 run $variant
+    env=Acrobot-v1 seeds=5 steps=300000 run $variant
+    env=MountainCar-v0 seeds=5 run $variant
 done
 python benchmarks/summarize.py activations {Acrobot-v1,MountainCar-v0}{,-tanh_actor,-relu_critic}
 benchmarks/lunarlander.sh

@@ -131,7 +131,7 @@ def compare(name: str, first_column: str, runs: dict[str, list[dict]]) -> None:
 
 def killed() -> None:
     """Runs that were killed and resumed against the unbroken ones of the same seeds."""
-    unbroken, broken = read_seeds("lunarlander") + read_seeds("heldout"), read_seeds("killed")
+    unbroken, broken = read_seeds("lunarlander"), read_seeds("killed")
     rows = [
         [a["seed"], round(a["greedy"], 1), round(b["greedy"], 1)]
         for a, b in zip(unbroken, broken, strict=True)
@@ -158,4 +158,4 @@ if __name__ == "__main__":
     else:
         runs = {"defaults": read_seeds("lunarlander")} | {name: read_seeds(name) for name in names}
         compare("ablations", "variant", runs)
-        write_curves("ablations", runs)
+        write_curves("ablations", runs, width=10_000)

@@ -4,9 +4,9 @@
 #
 #   benchmarks/train.sh NAME SCRIPT SEEDS [flags of the script]
 #
-# SEEDS is a number, 5 for seeds 1 to 5, or a range, 11-20.
+# SEEDS is a number, 5 for seeds 1 to 5, or a range, 21-30.
 # Each seed has a folder benchmarks/runs/NAME/SEED with its run and what it printed. A seed that has
-# finished with this version of the scripts is not trained again: interrupt and start again as you like.
+# finished with this version of the scripts is not trained again: interrupt and start again at will.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 name=$1 script=$(cd "$(dirname "$2")" && pwd)/$(basename "$2") seeds=$3
@@ -20,7 +20,7 @@ train() {
     # shellcheck disable=SC2086
     python "$script" --seed "$(basename "$folder")" $flags > output.txt 2>&1 || { cat output.txt; return 255; }
     echo "$version $flags" > finished
-    echo "$folder: $(tail -1 output.txt)"
+    echo "$folder: $(grep 'greedy return' output.txt)"
 }
 export -f train
 export script version flags="$*"

@@ -1,6 +1,8 @@
 """Small environments whose optimum is known. Unless said otherwise each comes with two actions, as
 Discrete (Name-v0, for ppo.py) and as a Box whose sign decides (NameBox-v0, for the other)."""
 
+import sys
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
@@ -187,6 +189,10 @@ class Broken(Match):
             reward = np.nan
         if self.steps_left == 0 and self.how == "error":
             raise ValueError("the motor is on fire")
+        if self.steps_left == 0 and self.how == "exit":
+            sys.exit(0)
+        if self.steps_left <= 0 and self.how == "huge":
+            reward = 1e200
         return obs, reward, *ends
 
 
@@ -194,7 +200,7 @@ for env in (Bandit, TwoStates, Truncated, Match, Huge, Endless, Marked, Composit
     name = env.__name__
     gym.register(f"{name}-v0", env)
     gym.register(f"{name}Box-v0", env, kwargs={"continuous": True})
-for how in ("observation", "reward", "error", "reset"):
+for how in ("observation", "reward", "error", "reset", "exit", "huge"):
     gym.register(f"Broken-{how}-v0", Broken, kwargs={"how": how})
     gym.register(f"Broken-{how}Box-v0", Broken, kwargs={"how": how, "continuous": True})
 gym.register("Heads-v0", Heads)

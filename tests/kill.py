@@ -45,14 +45,16 @@ def kill_and_resume(script: Path, flags: list[str], kills: int, seconds: float, 
     return checkpoint.parent
 
 
-def check(run: Path) -> None:
+def check(run: Path, finished: bool = True) -> None:
     """The curves go from one update to the next, up to the checkpoint of the end."""
     checkpoint = torch.load(run / "checkpoint.pt", weights_only=True)
     args, logged = checkpoint["args"], read_run(run)
     steps = [step for step, _ in logged["losses/policy_loss"]]
-    assert steps[-1] == checkpoint["global_step"] >= args["total_timesteps"]
+    assert steps[-1] == checkpoint["global_step"] and len(steps) == checkpoint["update"]
+    assert not finished or steps[-1] >= args["total_timesteps"]
     samples = args["num_envs"] * args["num_steps"]
     assert all(0 < b - a <= samples for a, b in zip([0, *steps], steps, strict=False))
+    logged.pop("eval/episodic_return", None)  # a finished run may be evaluated again
     for tag, values in logged.items():
         assert len({step for step, _ in values}) == len(values), tag
     assert [event.name for event in run.glob("*.tmp")] == []

@@ -70,18 +70,34 @@ def normal_policy(actor, log_std, obs, actions):
     return log_pi, entropies, pull_back
 
 
-def update(policy, actor, critic, log_std, batch, orders, args):
+class Adam:
+    """Of eps 1e-5 and the usual decays; changes parameters in place."""
+
+    def __init__(self):
+        self.steps, self.moments = 0, {}
+
+    def step(self, parameters, gradients, learning_rate):
+        self.steps += 1
+        for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
+            m, s = self.moments.get(i, (0.0, 0.0))
+            self.moments[i] = m, s = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g**2
+            m_hat, s_hat = m / (1 - 0.9**self.steps), s / (1 - 0.999**self.steps)
+            p -= learning_rate * m_hat / (np.sqrt(s_hat) + 1e-5)
+
+
+def update_by_minibatches(policy, actor, critic, log_std, batch, orders, args, adam):
     """Change the layers in place as an update with the shuffles `orders` (K, ..) does, for M > 1.
-    Returns the means of policy loss, value loss, entropy and gradient norm over minibatches."""
+    Returns what each minibatch would log, name -> array."""
     obs, actions, old_log_pi, advantages, returns, old_values = batch
-    M, epsilon, step = args["M"], args["clip_coef"], 0
-    moments, log = {}, []
+    M, epsilon = args["M"], args["clip_coef"]
+    log = []
     for order in orders:
         for start in range(0, len(order), M):
             mb = np.resize(order, -(-len(order) // M) * M)[start : start + M]
             A = (advantages[mb] - advantages[mb].mean()) / (advantages[mb].std(ddof=1) + 1e-8)
             log_pi, entropies, pull_back = policy(actor, log_std, obs[mb], actions[mb])
-            ratio = np.exp(log_pi - old_log_pi[mb])
+            log_ratio = log_pi - old_log_pi[mb]
+            ratio = np.exp(log_ratio)
             flat = ((A > 0) & (ratio > 1 + epsilon)) | ((A < 0) & (ratio < 1 - epsilon))
             objective = np.where(flat, np.clip(ratio, 1 - epsilon, 1 + epsilon), ratio) * A
             d_log_pi = np.where(flat, 0.0, -A * ratio) / M
@@ -103,12 +119,24 @@ def update(policy, actor, critic, log_std, batch, orders, args):
             if d_log_std is not None:
                 parameters, gradients = [*parameters, log_std], [*gradients, d_log_std]
             norm = np.sqrt(sum((g**2).sum() for g in gradients))
-            step += 1
-            for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):  # Adam
-                g = g * min(1.0, args["max_grad_norm"] / (norm + 1e-6))
-                m, s = moments.get(i, (0.0, 0.0))
-                moments[i] = m, s = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g**2
-                s_hat = s / (1 - 0.999**step)
-                p -= args["learning_rate"] * m / (1 - 0.9**step) / (np.sqrt(s_hat) + 1e-5)
-            log.append((-objective.mean(), value_loss.mean(), entropies.mean(), norm))
-    return np.mean(log, 0)
+            shrink = min(1.0, args["max_grad_norm"] / (norm + 1e-6))
+            adam.step(parameters, [shrink * g for g in gradients], args["learning_rate"])
+            log.append(
+                {
+                    "policy_loss": -objective.mean(),
+                    "value_loss": value_loss.mean(),
+                    "entropy": entropies.mean(),
+                    "grad_norm": norm,
+                    "approx_kl": (np.expm1(log_ratio) - log_ratio).mean(),
+                    "clipfrac": (abs(ratio - 1) > epsilon).mean(),
+                    "value_clipfrac": use_clipped.mean(),
+                }
+            )
+    return {name: np.array([row[name] for row in log]) for name in log[0]}
+
+
+def update(policy, actor, critic, log_std, batch, orders, args):
+    """The same from a new optimiser. Returns the means of policy loss, value loss, entropy and
+    gradient norm over minibatches."""
+    log = update_by_minibatches(policy, actor, critic, log_std, batch, orders, args, Adam())
+    return np.array([log[k].mean() for k in ("policy_loss", "value_loss", "entropy", "grad_norm")])

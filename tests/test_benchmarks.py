@@ -1,22 +1,29 @@
-"""The variants under benchmarks/ apply to the script as it is, and run."""
+"""The variants under benchmarks/ apply to the scripts as they are, and run."""
 
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT, read_run
 
 VARIANTS = sorted((ROOT / "benchmarks/variants").glob("*.patch"))
+ENVS = {"action_mask": "Taxi-v4"}  # else CartPole-v1, or Pendulum-v1 for ppo_continuous.py
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.stem)
 def test_variant_runs(variant, tmp_path):
-    shutil.copy(ROOT / "ppo.py", tmp_path)
+    """Patches named continuous_* are of ppo_continuous.py, all others of ppo.py."""
+    script = "ppo_continuous.py" if variant.stem.startswith("continuous_") else "ppo.py"
+    shutil.copy(ROOT / script, tmp_path)
     subprocess.run(["git", "apply", variant], cwd=tmp_path, check=True)
-    flags = ["--num-envs", "2", "--num-steps", "32", "--total-timesteps", "200"]
-    subprocess.run([sys.executable, "ppo.py", *flags], cwd=tmp_path, check=True)
+    env_id = ENVS.get(variant.stem, "CartPole-v1" if script == "ppo.py" else "Pendulum-v1")
+    flags = ["--env-id", env_id, "--num-envs", "2", "--num-steps", "32"]
+    flags += ["--total-timesteps", "200"]
+    subprocess.run([sys.executable, script, *flags], cwd=tmp_path, check=True)
     (run,) = (tmp_path / "runs").iterdir()
     assert len(read_run(run)["losses/policy_loss"]) == 4
 
@@ -31,9 +38,13 @@ def test_a_benchmark_trains_only_what_has_not_finished(tmp_path):
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks", ignore=lambda *_: ["runs"])
     shutil.copy(ROOT / "ppo.py", tmp_path)
 
+    # train.sh calls `python`: this one, also where no environment is activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
     def train():
         command = ["benchmarks/train.sh", "test", "ppo.py", "2", "--total-timesteps", "1"]
-        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+        options = {"check": True, "capture_output": True, "text": True}
+        return subprocess.run(command, cwd=tmp_path, env=os.environ | {"PATH": path}, **options)
 
     assert train().stdout.count("greedy return") == 2
     assert train().stdout == ""
@@ -54,7 +65,7 @@ def test_training_keeps_a_part_of_the_environments_speed(script, monkeypatch):
     ratios = []
     while len(ratios) < 3 and max(ratios, default=0) < 0.2:
         sps = throughput.train(flags, ROOT / f"{script.__name__}.py")["sps"]
-        ratios.append(sps / throughput.raw(env_id, 8, seconds=1.0))
+        ratios.append(sps / throughput.raw(env_id, script.Args().num_envs, seconds=1.0))
     assert max(ratios) >= 0.2, ratios
 
 

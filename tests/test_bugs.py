@@ -1,10 +1,10 @@
-"""The bug museum: each tests/bugs/*.patch puts a classic mistake into ppo.py, and its first line
-names the test that notices. That test passes on the script as it is, being one of this suite; on
-the patched copy it must fail, by its assertion. To look at one: git apply tests/bugs/NAME.patch"""
+"""The catalogue of mistakes, tests/bugs.md: each of its sections names the test that notices. That
+test passes on the scripts as they are, being one of this suite; with the mistake made in a copy it
+must fail, by its assertion. One of them: pytest tests/test_bugs.py -k gae_decays_without"""
 
+import dataclasses
 import os
 import re
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,22 +12,66 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import ROOT
 
-BUGS = sorted((ROOT / "tests/bugs").glob("*.patch"))
+
+@dataclasses.dataclass(frozen=True)
+class Bug:
+    title: str
+    script: str
+    what_it_does: str
+    old: tuple[str, ...]  # lines, without the indentation of their place
+    new: tuple[str, ...]
+    test: str
+
+    def __str__(self):
+        return slug(self.title)
 
 
-def test_there_are_many():
-    assert len(BUGS) >= 20
+def slug(title):
+    return "_".join(re.findall(r"\w+", title.lower()))
 
 
-def run_on_patched_copy(bug, folder):
-    for name in ("ppo.py", "ppo_continuous.py"):
-        shutil.copy(ROOT / name, folder)
-    applied = subprocess.run(["git", "apply", bug], cwd=folder, capture_output=True, text=True)
-    if applied.returncode != 0:
-        return applied.stderr
-    test = bug.read_text().splitlines()[0].removeprefix("Caught by ")
+SECTION = re.compile(
+    r"(?P<title>.+)\n\n"
+    r"(In `(?P<script>\w+)\.py`:\n\n)?"
+    r"(?P<what_it_does>(.+\n)+)\n"
+    r"```diff\n(?P<old>(- .+\n)+)(?P<new>(\+ .+\n)*)```\n\n"
+    r"Noticed by\s`(?P<test>tests/\w+\.py::[^`\s]+)`\.\n*"
+)
+SECTIONS = (ROOT / "tests/bugs.md").read_text().split("\n## ")[1:]
+
+
+def parse(section):
+    parts = SECTION.fullmatch(section)
+    if parts is None:
+        return None
+    parts = parts.groupdict()
+    parts["script"] = parts["script"] or "ppo"
+    for sign in ("old", "new"):
+        parts[sign] = tuple(line[2:] for line in parts[sign].splitlines())
+    return Bug(**parts)
+
+
+BUGS = [bug for bug in map(parse, SECTIONS) if bug]
+
+
+def make(bug, text):
+    """The text of a script with the mistake in it, as deep as the line was that it replaces."""
+    lines, k = text.splitlines(), len(bug.old)
+    stripped, old = [line.strip() for line in lines], [line.strip() for line in bug.old]
+    places = [i for i in range(len(lines)) if stripped[i : i + k] == old]
+    assert len(places) == 1, f"{bug.old} stands in {bug.script}.py {len(places)} times"
+    (i,) = places
+    indentation = lines[i].removesuffix(lines[i].lstrip())
+    lines[i : i + k] = [indentation + line for line in bug.new]
+    return "\n".join(lines) + "\n"
+
+
+def run_on_copy(bug, folder):
+    for name in ("ppo", "ppo_continuous"):
+        text = (ROOT / f"{name}.py").read_text()
+        (folder / f"{name}.py").write_text(make(bug, text) if name == bug.script else text)
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", test],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", bug.test],
         cwd=ROOT,
         env=os.environ | {"PPO_SCRIPTS": str(folder), "COLUMNS": "500"},
         capture_output=True,
@@ -36,29 +80,39 @@ def run_on_patched_copy(bug, folder):
 
 
 def seconds(output):
-    match = re.search(r"1 failed in ([\d.]+)s", output)
+    match = re.search(r"1 failed.* in ([\d.]+)s", output)
     return float(match[1]) if match else float("inf")
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory):
+def outputs(request, tmp_path_factory):
     """What pytest printed for each bug; two at a time, as most of it is starting up."""
-    folders = [tmp_path_factory.mktemp(bug.stem) for bug in BUGS]
+    items = [item for item in request.session.items if item.name.startswith("test_is_noticed[")]
+    bugs = [item.callspec.params["bug"] for item in items]
+    folders = [tmp_path_factory.mktemp(str(bug)) for bug in bugs]
     with ThreadPoolExecutor(2) as pool:
-        return dict(zip(BUGS, pool.map(run_on_patched_copy, BUGS, folders), strict=True))
+        return dict(zip(bugs, pool.map(run_on_copy, bugs, folders), strict=True))
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.stem)
-def test_is_caught(bug, outputs, tmp_path):
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: slug(section.split("\n")[0]))
+def test_has_all_its_parts(section):
+    """A title, what the mistake does, one or two lines, the test that notices; and it compiles."""
+    bug = parse(section)
+    assert bug, "not of the form of the other sections"
+    assert 1 <= len(bug.old) <= 2 and len(bug.new) <= 2 and bug.old != bug.new
+    compile(make(bug, (ROOT / f"{bug.script}.py").read_text()), str(bug), "exec")
+
+
+def test_there_are_many():
+    assert len(SECTIONS) >= 50
+    assert len({str(bug) for bug in BUGS}) == len(SECTIONS)
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=str)
+def test_is_noticed(bug, outputs, tmp_path):
     output = outputs[bug]
     if seconds(output) >= 10:  # perhaps the machine was busy: once more, alone
-        output = run_on_patched_copy(bug, tmp_path)
+        output = run_on_copy(bug, tmp_path)
     by_assertion = r"^FAILED \S+ - (assert|AssertionError)"
     assert re.search(by_assertion, output, re.MULTILINE), output[-2000:]
     assert seconds(output) < 10, output[-200:]
-
-
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.stem)
-def test_is_one_or_two_lines(bug):
-    changed = re.findall(r"^[+-](?![+-])", bug.read_text(), re.MULTILINE)
-    assert 1 <= len(changed) <= 4  # a changed line stands there before and after

@@ -1,5 +1,8 @@
 """Runs that end early and go on: checkpoints, kill -9, Ctrl-C, full disks, broken environments."""
 
+import json
+import os
+import re
 import resource
 import signal
 import struct
@@ -7,7 +10,9 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -27,8 +32,8 @@ def command(script, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
     processes = []
 
-    def start(*flags, **options) -> subprocess.Popen:
-        argv = [sys.executable, SCRIPTS / f"{script.__name__}.py", *map(str, flags)]
+    def start(*flags, script=script.__file__, **options) -> subprocess.Popen:
+        argv = [sys.executable, script, *map(str, flags)]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         processes.append(subprocess.Popen(argv, cwd=tmp_path, **streams, **options))
         return processes[-1]
@@ -45,7 +50,7 @@ def load(run):
 
 def resume(script, monkeypatch, run, *flags):
     monkeypatch.setattr(sys, "argv", ["", "--resume", str(run), *map(str, flags)])
-    script.main(*script.parse_args())
+    script.main(script.parse_args())
 
 
 @pytest.fixture
@@ -63,6 +68,7 @@ def trained(script, train, tmp_path):
 # What a checkpoint holds
 
 
+@pytest.mark.any_ppo
 def test_a_reloaded_policy_evaluates_to_the_same_returns_bit_for_bit(script, trained, monkeypatch):
     """With a new agent, after loading the checkpoint alone; normalisation is on."""
     returns, original = [], script.evaluate
@@ -76,92 +82,166 @@ def test_a_reloaded_policy_evaluates_to_the_same_returns_bit_for_bit(script, tra
     checkpoint = load(run)
     args = script.Args(**checkpoint["args"])
     assert args.norm_obs and args.norm_reward
-    envs = script.make_envs(args, 5)
-    agent = script.Agent(envs)
+    agent = script.Agent(script.make_envs(args, 5), args)
     agent.load_state_dict(checkpoint["agent"])
     _, eval_seed = (np.random.SeedSequence(args.seed).generate_state(2) >> 1).tolist()
-    assert original(agent, envs, eval_seed).tolist() == returns[0].tolist()
-    forgetful = script.Agent(envs)
-    for name in ("actor", "critic"):
-        getattr(forgetful, name).load_state_dict(getattr(agent, name).state_dict())
-    forgetful.obs_moments[:] = torch.tensor([[1.0], [0.0], [1.0]])
-    assert original(forgetful, envs, eval_seed).tolist() != returns[0].tolist()
+
+    def again():
+        return original(agent, script.make_envs(args, 5), eval_seed).tolist()
+
+    assert again() == returns[0].tolist()
     resume(script, monkeypatch, run)
     assert returns[1].tolist() == returns[0].tolist()
+    agent.obs_moments[:] = torch.tensor([[1.0], [0.0], [1.0]])  # without its statistics
+    assert again() != returns[0].tolist()
 
 
 def test_a_resumed_run_goes_on_where_it_was(script, trained, monkeypatch):
     run = trained(total_timesteps=6000, eval_episodes=1, learning_rate=1e-3, num_steps=64,
                   num_minibatches=4)  # fmt: skip
     before = load(run)
-    start, samples = before["global_step"], []
-    original = script.sample
+    start, states, seeds = before["global_step"], [], []
+    act, reset = script.Agent.act, gym.vector.SyncVectorEnv.reset
 
-    def sample(policy, noise):
-        samples.append(noise)
-        return original(policy, noise)
+    def record_act(self, *args, **kwargs):
+        states.append(torch.get_rng_state())
+        return act(self, *args, **kwargs)
 
-    monkeypatch.setattr(script, "sample", sample)
-    resume(script, monkeypatch, run, "--total-timesteps", 20000)
+    def record_reset(self, *, seed, **kwargs):
+        seeds.append(seed)
+        return reset(self, seed=seed, **kwargs)
+
+    monkeypatch.setattr(script.Agent, "act", record_act)
+    monkeypatch.setattr(gym.vector.SyncVectorEnv, "reset", record_reset)
+    flags = ("--total-timesteps", 20000, "--vectorisation", "sync")
+    resume(script, monkeypatch, run, *flags)
     after, logged = load(run), read_run(run)
     check(run)
-    assert after["args"] == before["args"] | {"total_timesteps": 20000, "resume": str(run)}
+    changed = {"total_timesteps": 20000, "vectorisation": "sync"}
+    assert after["args"] == before["args"] | changed
     # Optimiser, statistics, generator and counters go on; the step size is that of the new total.
-    steps = [load["optimizer"]["state"][0]["step"].item() for load in (before, after)]
-    updates = [sum(step <= load["global_step"] for step, _ in logged["charts/SPS"])
-               for load in (before, after)]  # fmt: skip
+    steps = [x["optimizer"]["state"][0]["step"].item() for x in (before, after)]
+    updates = [sum(step <= x["global_step"] for step, _ in logged["charts/SPS"])
+               for x in (before, after)]  # fmt: skip
+    assert updates == [before["update"], after["update"]] and updates[1] > updates[0] > 2
     assert steps[1] / steps[0] == pytest.approx(updates[1] / updates[0], rel=0.1)
     assert after["agent"]["obs_moments"][0, 0] == after["global_step"] > start
     assert after["agent"]["return_moments"][0, 0] == after["global_step"]
-    torch.set_rng_state(before["rng"])
-    noise = next(noise for noise in samples if isinstance(noise, np.ndarray))
-    if script.__name__ == "ppo":
-        expected = -torch.empty(64, 8, *noise.shape[-2:]).exponential_().log().numpy()
-    else:
-        expected = torch.randn(64, 8, noise.shape[-1]).numpy()
-    assert noise.tolist() == expected[0].tolist()
+    assert torch.equal(states[1], before["rng"])  # states[0] is of the shape of an action
+    env_seed, eval_seed = (np.random.SeedSequence(1).generate_state(2) >> 1).tolist()
+    assert seeds == [env_seed + start, eval_seed]  # other episodes than at the beginning
     rates = dict(logged["charts/learning_rate"])
     first = min(step for step in rates if step > start)
     assert rates[first] == pytest.approx(1e-3 * (1 - start / 20000))
     times = [value for _, value in logged["charts/wall_time"]]
     assert times == sorted(times)
-    assert [step for step, _ in logged["eval/episodic_return"]] == [after["global_step"] + 1]
+    evaluations = [step for step, _ in logged["eval/episodic_return"]]
+    assert evaluations == [start, after["global_step"]]
 
 
+@pytest.mark.any_ppo
 def test_the_last_100_episodes_are_remembered(script, trained, monkeypatch):
-    flags = {"num_steps": 256} if script.__name__ == "ppo" else {"num_steps": 1500}
-    run = trained(total_timesteps=15000, eval_episodes=0, **flags)
-    before = load(run)["recent_returns"]
-    assert len(before) > 50
-    resume(script, monkeypatch, run, "--total-timesteps", load(run)["global_step"] + 1)
+    run = trained(total_timesteps=25000, eval_episodes=0)
+    before = load(run)
+    remembered = before["recent_returns"]
+    assert len(remembered) == 100
+    resume(script, monkeypatch, run, "--total-timesteps", before["global_step"] + 1)
     after = load(run)["recent_returns"]
-    new = len(after) - len(before) if len(after) < 100 else after.index(before[-1], 0) - 99
-    assert before[-1] in after and len(after) <= 100 and new != 0
+    new = next((n for n in range(100) if after[: 100 - n] == remembered[n:]), 100)
+    assert len(after) == 100 and new < 50
 
 
+@pytest.mark.any_ppo
 def test_a_finished_run_is_only_evaluated(script, trained, monkeypatch, capsys):
+    """With other flags and an edited script too: what it was made by stays on record."""
     run = trained(total_timesteps=3000, eval_episodes=2)
-    before, logged = (run / "checkpoint.pt").read_bytes(), read_run(run)
-    resume(script, monkeypatch, run, "--eval-episodes", 7)
-    assert "(7 episodes)" in capsys.readouterr().out.splitlines()[-1]
-    assert (run / "checkpoint.pt").read_bytes() == before
+    logged = read_run(run)
+    before = {path.name: path.read_bytes() for path in run.iterdir() if "events" not in path.name}
+    monkeypatch.setattr(script, "SOURCE", script.SOURCE + b"# edited")
+    resume(script, monkeypatch, run, "--eval-episodes", 7, "--gamma", 0.5)
+    assert "(7 of 7 episodes)" in capsys.readouterr().out.splitlines()[-1]
+    assert before == {x.name: x.read_bytes() for x in run.iterdir() if "events" not in x.name}
     again = read_run(run)
-    assert len(again.pop("eval/episodic_return")) == len(logged.pop("eval/episodic_return")) == 1
+    assert len(again.pop("eval/episodic_return")) == 2
+    assert len(logged.pop("eval/episodic_return")) == 1
     assert again == logged
 
 
-def test_the_folder_holds_the_script_and_the_arguments(script, trained):
+@pytest.mark.any_ppo
+def test_the_folder_holds_the_script_and_the_arguments(script, trained, monkeypatch):
     run = trained(total_timesteps=1, eval_episodes=0, gamma=0.5)
-    path = SCRIPTS / f"{script.__name__}.py"
+    path = Path(script.__file__)
     assert (run / path.name).read_bytes() == path.read_bytes()
-    text = (run / "args.txt").read_text()
-    assert eval(text, {"Args": script.Args}) == script.Args(**load(run)["args"])
-    assert "gamma=0.5,\n" in text and len(text.splitlines()) > 25
+    first = json.loads((run / "args.json").read_text())
+    assert script.Args(**first) == script.Args(**load(run)["args"]) and first["gamma"] == 0.5
+    # On resuming with other ones these stay, and the new ones go beside them.
+    step = load(run)["global_step"]
+    monkeypatch.setattr(script, "SOURCE", script.SOURCE + b"# edited")
+    resume(script, monkeypatch, run, "--total-timesteps", 3000, "--gamma", 0.6)
+    assert json.loads((run / "args.json").read_text()) == first
+    assert json.loads((run / f"args-{step}.json").read_text())["gamma"] == 0.6
+    assert (run / path.name).read_bytes() == path.read_bytes()
+    assert (run / f"{path.stem}-{step}.py").read_bytes().endswith(b"# edited")
+
+
+def test_resuming_takes_the_checkpoint_too_and_tracks_nothing_unasked(
+    script, trained, monkeypatch, capsys
+):
+    run = trained(total_timesteps=1, eval_episodes=0)
+    checkpoint = load(run)
+    checkpoint["args"] |= {"track": True, "env_id": "envs:Match-v0"}
+    torch.save(checkpoint, run / "checkpoint.pt")
+    monkeypatch.setattr(sys, "argv", ["", "--resume", str(run / "checkpoint.pt")])
+    args = script.parse_args()
+    assert not args.track and script.run_folder(args.resume) == run
+    assert "imports the module of envs:Match-v0" in capsys.readouterr().out
+
+
+# One run, one folder, one writer
+
+
+def test_two_runs_that_start_together_have_two_folders(script, command, tmp_path):
+    flags = ("--env-id", ENV_ID[script.__name__], "--total-timesteps", 1, "--exp-name", "a/b: c")
+    processes = [command(*flags) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    folders = list((tmp_path / "runs").iterdir())
+    assert len(folders) == 2 and all(re.fullmatch(r"[\w.-]+", folder.name) for folder in folders)
+    assert {folder.name in output for folder in folders for output in outputs} == {True, False}
+    for folder in folders:
+        check(folder)
+        assert {"args.json", "checkpoint.pt"} < {path.name for path in folder.iterdir()}
+
+
+def test_a_name_that_is_too_long(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(script.Refused, match="File name too long"):
+        script.main(script.Args(env_id=ENV_ID[script.__name__], exp_name="x" * 300))
+
+
+def test_a_second_writer_is_refused(script, command, tmp_path):
+    env_id = ENV_ID[script.__name__]
+    first = command("--env-id", env_id, "--checkpoint-interval", 1)
+    while not (checkpoints := list(tmp_path.glob("runs/*/checkpoint.pt"))):
+        time.sleep(0.05)
+    before = sorted(checkpoints[0].parent.iterdir())
+    short = ("--total-timesteps", 1, "--eval-episodes", 0)
+    second = command("--resume", checkpoints[0].parent, *short)
+    out, err = second.communicate()
+    assert second.returncode == 2 and out == "" and err.count("\n") == 1
+    assert "another process is writing to it" in err
+    assert sorted(checkpoints[0].parent.iterdir()) == before
+    first.kill()
+    first.wait()
+    third = command("--resume", checkpoints[0].parent, *short)
+    third.communicate()
+    assert third.returncode == 0
 
 
 def resident_sizes(process, at):
     """KiB of the process when it reports the step counts `at`."""
     sizes = []
+    next(process.stdout)  # names the folder
     for line in process.stdout:
         if int(line.split()[0].replace(",", "")) >= at[len(sizes)]:
             sizes.append(int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(process.pid)])))
@@ -184,37 +264,65 @@ def test_memory_stays_flat_over_5_million_steps(ppo, tmp_path):
     assert late < 1.05 * early
 
 
+def test_curves_after_the_last_checkpoint_are_purged_on_resuming(script, trained, monkeypatch):
+    """What a killed run had logged since: a step is there once, as the resumed run has it."""
+    run = trained(total_timesteps=1000, eval_episodes=0)
+    step = load(run)["global_step"]
+    with script.SummaryWriter(run) as writer:
+        writer.add_scalar("charts/SPS", -1.0, step + 1)
+    resume(script, monkeypatch, run, "--total-timesteps", step + 1, "--eval-episodes", 0)
+    assert -1.0 not in [value for _, value in read_run(run)["charts/SPS"]]
+    check(run)
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_replaces_the_last(script, tmp_path, monkeypatch):
+    fsync, replace, order = os.fsync, os.replace, []
+    monkeypatch.setattr(os, "fsync", lambda file: order.append("fsync") or fsync(file))
+    monkeypatch.setattr(os, "replace", lambda *paths: order.append("replace") or replace(*paths))
+    script.write(tmp_path / "checkpoint.pt", b"data")
+    assert order == ["fsync", "replace"]
+    assert (tmp_path / "checkpoint.pt").read_bytes() == b"data"
+
+
 # Ends that come from outside
 
 
 def test_the_curves_are_on_the_disk_before_a_checkpoint(script, train, monkeypatch):
-    save, flush, order, steps = script.save, script.SummaryWriter.flush, [], []
+    save, write, flush = script.save, script.write, script.SummaryWriter.flush
+    order, steps = [], []
 
-    def record_save(snapshot, path):
-        order.append("save")
-        logged = read_run(path.parent).get("charts/SPS", [(0, 0.0)])
-        steps.append((snapshot["global_step"], logged[-1][0]))
-        save(snapshot, path)
+    def record_save(run, *args):
+        save(run, *args)
+        logged = read_run(run.folder)["charts/SPS"]
+        steps.append((load(run.folder)["global_step"], logged[-1][0]))
+
+    def record_write(path, data):
+        order.append("save") if path.suffix == ".pt" else None
+        write(path, data)
 
     def record_flush(self):
         order.append("flush")
         flush(self)
 
     monkeypatch.setattr(script, "save", record_save)
+    monkeypatch.setattr(script, "write", record_write)
     monkeypatch.setattr(script.SummaryWriter, "flush", record_flush)
     env_id = ENV_ID[script.__name__]
-    train(script, env_id=env_id, total_timesteps=5000, num_steps=64, checkpoint_interval=2)
+    train(
+        script, env_id=env_id, total_timesteps=5000, num_envs=8, num_steps=64, checkpoint_interval=2
+    )
     assert len(steps) > 4 and all(saved == logged for saved, logged in steps)
     assert order[: 2 * len(steps)] == ["flush", "save"] * len(steps)
 
 
+@pytest.mark.any_ppo
 def test_kill_9(script, tmp_path, monkeypatch):
     """The short form of tests/kill.py."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     flags = ["--env-id", ENV_ID[script.__name__], "--total-timesteps", "40000",
              "--checkpoint-interval", "1"]  # fmt: skip
-    run = kill_and_resume(SCRIPTS / f"{script.__name__}.py", flags, kills=3, seconds=5, seed=0)
+    run = kill_and_resume(Path(script.__file__), flags, kills=3, seconds=5, seed=0)
     check(run)
     assert len(read_run(run)["eval/episodic_return"]) == 1
 
@@ -225,53 +333,164 @@ def test_kill_9_at_50_moments(script, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     flags = ["--env-id", ENV_ID[script.__name__], "--total-timesteps", "1200000",
              "--checkpoint-interval", "1"]  # fmt: skip
-    run = kill_and_resume(SCRIPTS / f"{script.__name__}.py", flags, kills=50, seconds=10, seed=1)
+    run = kill_and_resume(Path(script.__file__), flags, kills=50, seconds=10, seed=1)
     check(run)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_save_and_leave(script, command, tmp_path, number):
-    """Also in the middle of an update: what is saved is the end of the update before."""
+@pytest.mark.any_ppo
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_sigterm_and_sighup_save_and_leave(script, command, tmp_path, number):
+    """The update is finished and saved, whenever they come; the process ends as by that signal."""
     process = command("--env-id", ENV_ID[script.__name__], "--checkpoint-interval", 10**9)
     for _ in range(10):
         process.stdout.readline()
     process.send_signal(number)
     _, err = process.communicate(timeout=5)
     (run,) = (tmp_path / "runs").iterdir()
-    last_line = err.splitlines()[-1]
-    assert process.returncode != 0 and "Traceback" not in err
-    assert last_line.startswith("KeyboardInterrupt") and f"{run.name}/checkpoint.pt" in last_line
-    step = load(run)["global_step"]
-    assert step > 5000 and read_run(run)["charts/SPS"][-1][0] >= step
+    (line,) = err.splitlines()
+    assert (run / "checkpoint.pt").exists()
+    checkpoint = load(run)
+    step = checkpoint["global_step"]
+    assert process.returncode == -number
+    assert (
+        line.startswith(f"{number.name} after step {step:,}")
+        and f"--resume runs/{run.name}" in line
+    )
+    assert step > 5000 and read_run(run)["charts/SPS"][-1][0] == step
+    updates = checkpoint["optimizer"]["state"][0]["step"].item()
+    args = script.Args(**checkpoint["args"])
+    assert updates > checkpoint["update"] * args.update_epochs * (args.num_minibatches - 3)
+    check(run, finished=False)
 
 
-def test_ctrl_c_leaves_at_once_whatever_the_length_of_a_rollout(script, command, tmp_path):
+def test_a_second_ctrl_c_leaves_at_once_whatever_the_length_of_a_rollout(script, command, tmp_path):
     process = command("--env-id", ENV_ID[script.__name__], "--num-steps", 10**6, "--num-envs", 1)
-    while not list(tmp_path.glob("runs/*/checkpoint.pt")):
-        time.sleep(0.05)
-    time.sleep(1)
+    process.stdout.readline()
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
     start = time.perf_counter()
     process.send_signal(signal.SIGINT)
     process.wait()
     assert time.perf_counter() - start < 3
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(script, command, tmp_path):
-    """Files may not grow beyond what the first checkpoint needs, but not the later ones."""
-
-    def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, 70_000))
-
-    process = command("--env-id", ENV_ID[script.__name__], "--checkpoint-interval", 2,
-                      preexec_fn=limit)  # fmt: skip
-    _, err = process.communicate()
+def test_a_program_that_catches_keyboard_interrupt(script, command, tmp_path):
+    """main saves and ends there too, and the handlers that were there before are there after."""
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import signal, sys
+sys.path.insert(0, {str(SCRIPTS)!r})
+from {script.__name__} import Args, main
+signal.signal(signal.SIGTERM, handler := lambda *_: print("my handler"))
+try:
+    main(Args(env_id="{ENV_ID[script.__name__]}", eval_episodes=0))
+except KeyboardInterrupt:
+    print("caught")
+assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+assert signal.getsignal(signal.SIGTERM) == handler
+""")
+    process = command(script=program)
+    for _ in range(5):
+        process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 0 and out.splitlines()[-1] == "caught" and "Traceback" not in err
     (run,) = (tmp_path / "runs").iterdir()
+    assert load(run)["global_step"] == read_run(run)["charts/SPS"][-1][0]
+
+
+def test_signals_that_are_ignored_stay_ignored(script):
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with script.deferred_signals() as received:
+            signal.raise_signal(signal.SIGHUP)
+        assert received == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_while_saving_waits_for_the_checkpoint(script, train, monkeypatch, tmp_path):
+    replace, saved = os.replace, []
+
+    def interrupted(source, target):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT) if not saved else None
+        replace(source, target)
+        saved.append(target)
+
+    monkeypatch.setattr(os, "replace", lambda *x: (interrupted if ".pt" in x[0] else replace)(*x))
+    with pytest.raises(KeyboardInterrupt):
+        train(script, env_id=ENV_ID[script.__name__], checkpoint_interval=1)
+    assert saved or list(tmp_path.glob("*/runs/*/checkpoint.pt.tmp"))
+
+
+def test_a_reader_that_goes_away_ends_the_run_with_its_checkpoint(script, command, tmp_path):
+    process = command("--env-id", ENV_ID[script.__name__], "--checkpoint-interval", 10**9)
+    for _ in range(3):
+        process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait() == -signal.SIGHUP
+    (run,) = (tmp_path / "runs").iterdir()
+    assert err.count("\n") == 1 and f"--resume runs/{run.name}" in err
+    assert load(run)["global_step"] == read_run(run)["charts/SPS"][-1][0]
+
+
+def test_output_that_cannot_show_it_changes_nothing(script, command, tmp_path, monkeypatch):
+    """Neither characters that are not ASCII, nor that there is no output at all."""
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    flags = ("--env-id", ENV_ID[script.__name__], "--total-timesteps", 1)
+    process = command(*flags, "--exp-name", "λ")
+    out, err = process.communicate()
+    assert process.returncode == 0 and "greedy return" in out and "Traceback" not in err
+    process = command(*flags, preexec_fn=lambda: os.close(1))
+    assert "Traceback" not in process.communicate()[1] and process.returncode == 0
+    for run in (tmp_path / "runs").iterdir():
+        assert "eval/episodic_return" in read_run(run)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_async_ends_without_a_traceback(script, command, tmp_path, method):
+    """At the end, and at a Ctrl-C, which reaches the processes of the environments as well."""
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import multiprocessing, sys
+sys.path.insert(0, {str(SCRIPTS)!r})
+import {script.__name__} as script
+if __name__ == "__main__":
+    multiprocessing.set_start_method("{method}")
+    script.main(script.parse_args())
+""")
+    flags = ("--env-id", ENV_ID[script.__name__], "--vectorisation", "async", "--num-envs", 2,
+             "--eval-episodes", 2)  # fmt: skip
+    process = command(*flags, "--total-timesteps", 300, script=program)
+    _, err = process.communicate()
+    assert process.returncode == 0 and err.startswith("done") and err.count("\n") == 1
+    process = command(*flags, script=program, start_new_session=True)
+    for _ in range(3):
+        process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate()
+    assert err.startswith("SIGINT after step") and err.count("Traceback") == 1
+    assert err.splitlines()[-1] == "KeyboardInterrupt"  # as the program does not catch it
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(script, command, tmp_path):
+    """After the first checkpoint no file may become as long as that."""
+    process = command("--env-id", ENV_ID[script.__name__], "--checkpoint-interval", 2)
+    while not (checkpoints := list(tmp_path.glob("runs/*/checkpoint.pt"))):
+        time.sleep(0.05)
+    (checkpoint,) = checkpoints
+    limit = checkpoint.stat().st_size - 1000
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    _, err = process.communicate()
     (line,) = err.strip().splitlines()
     assert process.returncode == 1
-    assert line.startswith("OSError(27, 'File too large')") and f"{run.name}/checkpoint.pt" in line
-    assert zipfile.is_zipfile(run / "checkpoint.pt")
-    assert load(run)["global_step"] == 0
+    assert "File too large" in line and str(checkpoint.relative_to(tmp_path)) in line
+    assert zipfile.is_zipfile(checkpoint) and load(checkpoint.parent)["global_step"] > 0
 
 
 def test_a_folder_that_cannot_be_made(script, command, tmp_path):
@@ -279,7 +498,7 @@ def test_a_folder_that_cannot_be_made(script, command, tmp_path):
     process = command("--env-id", ENV_ID[script.__name__])
     _, err = process.communicate()
     (line,) = err.strip().splitlines()
-    assert process.returncode == 1 and "Not a directory" in line and "runs" not in line.split("/")
+    assert process.returncode == 2 and "Not a directory" in line and "runs/" in line
     assert (tmp_path / "runs").read_text() == "a file"
 
 
@@ -290,14 +509,16 @@ def test_a_folder_that_cannot_be_made(script, command, tmp_path):
         ("reward", False, "reward of environment 5 is nan"),
         ("error", False, "the motor is on fire"),
         ("reset", True, "observation of environment 5 is nan"),
-        ("loss", True, "losses/policy_loss of minibatch"),
+        ("loss", True, "of minibatch"),
+        ("exit", False, "the environment called sys.exit"),
+        ("huge", False, "return_moments"),
     ],
-    ids=["observation", "reward", "error", "reset", "loss"],
+    ids=["observation", "reward", "error", "reset", "loss", "exit", "huge"],
 )
 def test_what_breaks_is_named_and_the_last_checkpoint_stays(
     script, command, tmp_path, how, first_update, message
 ):
-    if script.__name__ != "ppo" and how in ("reward", "error", "reset"):
+    if script.__name__ != "ppo" and how in ("error", "reset", "exit", "huge"):
         pytest.skip("the same lines as in ppo.py")
     env_id = small_env(script, f"Broken-{how}") if how != "loss" else ENV_ID[script.__name__]
     flags = ["--learning-rate", "1e30"] if how == "loss" else []
@@ -307,12 +528,16 @@ def test_what_breaks_is_named_and_the_last_checkpoint_stays(
     (run,) = (tmp_path / "runs").iterdir()
     last_line = err.splitlines()[-1]
     assert process.returncode == 1
-    assert message in last_line and f"{run.name}/checkpoint.pt" in last_line
+    assert message in (err if how == "error" else last_line)
+    saved = run / "checkpoint.pt"
+    assert f"last checkpoint: {None if first_update else saved.relative_to(tmp_path)}" in last_line
     # An error of an environment comes with its traceback, all else in one line.
     assert ("Traceback" in err and "envs.py" in err) == (how == "error")
+    assert saved.exists() == (not first_update)
+    if first_update:
+        return
     checkpoint = load(run)
-    assert (checkpoint["global_step"] == 0) == first_update
-    assert f"after step {checkpoint['global_step']:,}" in last_line or how in ("reward", "loss")
+    assert f"after step {checkpoint['global_step']:,}" in last_line or how in ("reward", "huge")
     for tensor in checkpoint["agent"].values():
         assert torch.isfinite(tensor).all()
 

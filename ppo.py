@@ -127,7 +127,7 @@ class Args:
     checkpoint_interval: Annotated[int, within("checkpoint_interval >= 1")] = 20
     """updates from one checkpoint.pt in the run's folder to the next; the end has one too"""
     resume: str | None = None
-    """folder of a run to go on with; its arguments hold, but for those given beside this one"""
+    """folder or checkpoint.pt of a run to go on with; its arguments hold but for those given here"""
 
     def __post_init__(self):
         known = vars(self) | {"T": self.num_steps, "N": self.num_envs, "inf": math.inf}
@@ -515,8 +515,7 @@ def open_run(args, agent, optimizer):
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if args.resume:
             restore(run, args, agent, optimizer)
-        if args.track:
-            track(run, args)
+        tracker = track(run, args) if args.track else None
         resume = f"python {os.path.relpath(__file__)} --resume {folder}"
         show(f"{folder}, to go on with it: {resume}")
         with SummaryWriter(folder, purge_step=run.global_step + 1) as run.writer:
@@ -535,6 +534,8 @@ def open_run(args, agent, optimizer):
                 place = f"after step {run.global_step:,}, last checkpoint: {last[0]}"
                 getattr(error, "add_note", show)(place)  # Python 3.10 has no notes
                 raise error
+        if tracker:
+            tracker.finish()
         reason = signal.Signals(run.stop[0]).name if run.stop else "done"
         show(f"{reason} after step {run.global_step:,}, to go on: {resume}", file=sys.stderr)
 
@@ -545,20 +546,42 @@ def track(run, args):
         import wandb
 
         options = {"id": run.folder.resolve().name, "resume": "allow", "sync_tensorboard": True}
-        wandb.init(args.wandb_entity, args.wandb_project_name, config=vars(args), **options)
+        return wandb.init(args.wandb_entity, args.wandb_project_name, config=vars(args), **options)
 
 
-def log(run, args, metrics):
-    """Metrics of an update, but for those without data, to the curves; a line to the terminal."""
+def log(run, args, metrics, returns, lengths):
+    """An update's metrics, and of the episodes that ended in it, to the curves and the terminal."""
     run.wall_time = time.perf_counter() - run.start_time
-    sps = run.global_step / run.wall_time
-    for tag, value in (metrics | {"charts/wall_time": run.wall_time, "charts/SPS": sps}).items():
-        if math.isfinite(value):
+    metrics["charts/wall_time"] = run.wall_time
+    metrics["charts/SPS"] = run.global_step / run.wall_time
+    if returns.size:
+        metrics["charts/episodic_return"] = returns.mean()
+        metrics["charts/episodic_length"] = lengths.mean()
+    run.recent_returns = (run.recent_returns + returns.tolist())[-100:]
+    if len(run.recent_returns) == 100:
+        metrics["charts/episodic_return_100"] = np.mean(run.recent_returns)
+    for tag, value in metrics.items():
+        if math.isfinite(value):  # one without data is absent
             run.writer.add_scalar(tag, value, run.global_step)
+    sps = metrics["charts/SPS"]
     left = max(args.total_timesteps - run.global_step, 0) / sps
     recent = f"{np.mean(run.recent_returns):.1f}" if run.recent_returns else "-"
     line = f"{run.global_step:>10,} steps {sps:>8,.0f}/s {left:>6.0f} s left  return {recent:>8}"
     show(line, end="\r" if sys.stdout and sys.stdout.isatty() else "\n")
+
+
+def report(run, args, agent, seed):
+    """Evaluate the greedy policy, and record it where videos are asked for."""
+    if args.eval_episodes:
+        returns, result = evaluate(agent, make_envs(args, args.eval_episodes), seed), "-"
+        if returns.size:
+            run.writer.add_scalar("eval/episodic_return", returns.mean(), run.global_step)
+            result = f"{returns.mean():.1f} +- {returns.std():.1f}"
+        show(f"\ngreedy return {result} ({returns.size} of {args.eval_episodes} episodes)")
+    if args.capture_video:
+        # Of the first environment again, as all of them would be rendered.
+        folder = f"{run.folder}/videos/eval-{run.global_step}"
+        evaluate(agent, RecordVideo(make_envs(args, 1), folder, **VIDEO), seed)
 
 
 def main(args):
@@ -586,10 +609,11 @@ def main(args):
     next_valid = np.ones(N, dtype=bool)
 
     with open_run(args, agent, optimizer) as run:
-        if args.capture_video and run.global_step < args.total_timesteps:
+        finished = run.global_step >= args.total_timesteps
+        if args.capture_video and not finished:
             envs = RecordVideo(envs, f"{run.folder}/videos/train-{run.global_step}", **VIDEO)
         next_obs, infos = envs.reset(seed=env_seed + run.global_step)
-        while run.global_step < args.total_timesteps and not run.stop:
+        while not finished:
             # (19) α = α₀ (1 − global_step / total_timesteps)
             fraction_left = 1 - run.global_step / args.total_timesteps if args.anneal_lr else 1.0
             for group, initial_lr in zip(optimizer.param_groups, initial_lrs, strict=True):
@@ -652,32 +676,17 @@ def main(args):
             run.update += 1
 
             metrics = mean_of(logged)
-            metrics["losses/explained_variance"] = explained_variance(
-                batch["values"], batch["returns"]
-            )
             metrics["charts/learning_rate"] = optimizer.param_groups[0]["lr"]
-            if dones.any():
-                metrics["charts/episodic_return"] = episodic_return[dones].mean()
-                metrics["charts/episodic_length"] = episodic_length[dones].mean()
-            run.recent_returns = (run.recent_returns + episodic_return[dones].tolist())[-100:]
-            if len(run.recent_returns) == 100:
-                metrics["charts/episodic_return_100"] = np.mean(run.recent_returns)
-            log(run, args, metrics)
+            explained = explained_variance(batch["values"], batch["returns"])
+            metrics["losses/explained_variance"] = explained.item()
+            log(run, args, metrics, episodic_return[dones], episodic_length[dones])
             finished = run.stop or run.global_step >= args.total_timesteps
             if finished or run.update % args.checkpoint_interval == 0:
                 save(run, args, agent, optimizer)
 
         envs.close()
-        if args.eval_episodes and not run.stop:
-            returns, result = evaluate(agent, make_envs(args, args.eval_episodes), eval_seed), "-"
-            if returns.size:
-                run.writer.add_scalar("eval/episodic_return", returns.mean(), run.global_step)
-                result = f"{returns.mean():.1f} +- {returns.std():.1f}"
-            show(f"\ngreedy return {result} ({returns.size} of {args.eval_episodes} episodes)")
-        if args.capture_video and not run.stop:
-            # Of the first environment again, as all of them would be rendered.
-            folder = f"{run.folder}/videos/eval-{run.global_step}"
-            evaluate(agent, RecordVideo(make_envs(args, 1), folder, **VIDEO), eval_seed)
+        if not run.stop:
+            report(run, args, agent, eval_seed)
 
 
 if __name__ == "__main__":

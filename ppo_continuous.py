@@ -127,7 +127,7 @@ class Args:
     checkpoint_interval: Annotated[int, within("checkpoint_interval >= 1")] = 20
     """updates from one checkpoint.pt in the run's folder to the next; the end has one too"""
     resume: str | None = None
-    """folder or checkpoint.pt of a run to go on with; its arguments hold but for those given here"""
+    """folder or checkpoint.pt of a run to go on with; its arguments hold but for those given"""
 
     def __post_init__(self):
         known = vars(self) | {"T": self.num_steps, "N": self.num_envs, "inf": math.inf}

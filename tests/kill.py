@@ -72,4 +72,4 @@ if __name__ == "__main__":
     run = kill_and_resume(Path(ours.script), flags, ours.kills, ours.seconds, ours.seed)
     check(run)
     values = read_run(run)["eval/episodic_return"]
-    print(f"{run}: evaluated once, greedy return {values[0][1]:.1f}")
+    print(f"{run}: greedy return {values[-1][1]:.1f}")

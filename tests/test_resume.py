@@ -324,7 +324,7 @@ def test_kill_9(script, tmp_path, monkeypatch):
              "--checkpoint-interval", "1"]  # fmt: skip
     run = kill_and_resume(Path(script.__file__), flags, kills=3, seconds=5, seed=0)
     check(run)
-    assert len(read_run(run)["eval/episodic_return"]) == 1
+    assert len(read_run(run)["eval/episodic_return"]) >= 1  # again when killed after training
 
 
 @pytest.mark.slow

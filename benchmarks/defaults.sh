@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 run() { benchmarks/train.sh "$2" "$1" "$4" --env-id "$2" --total-timesteps "$3" --eval-episodes 100; }
 run ppo.py CartPole-v1 100000 5
-run ppo.py LunarLander-v3 300000 5
+run ppo.py LunarLander-v3 500000 5
 run ppo.py Acrobot-v1 300000 5
 run ppo.py MountainCar-v0 500000 5
 run ppo_continuous.py Pendulum-v1 200000 3

@@ -3,7 +3,6 @@ test passes on the scripts as they are, being one of this suite; with the mistak
 must fail, by its assertion. One of them: pytest tests/test_bugs.py -k gae_decays_without"""
 
 import dataclasses
-import os
 import re
 import subprocess
 import sys
@@ -66,17 +65,15 @@ def make(bug, text):
     return "\n".join(lines) + "\n"
 
 
-def run_on_copy(bug, folder):
-    for name in ("ppo", "ppo_continuous"):
-        text = (ROOT / f"{name}.py").read_text()
-        (folder / f"{name}.py").write_text(make(bug, text) if name == bug.script else text)
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", bug.test],
-        cwd=ROOT,
-        env=os.environ | {"PPO_SCRIPTS": str(folder), "COLUMNS": "500"},
-        capture_output=True,
-        text=True,
-    ).stdout
+def run_on_copies(bugs, folders):
+    """What pytest printed of each, one after the other."""
+    for bug, folder in zip(bugs, folders, strict=True):
+        for name in ("ppo", "ppo_continuous"):
+            text = (ROOT / f"{name}.py").read_text()
+            (folder / f"{name}.py").write_text(make(bug, text) if name == bug.script else text)
+    jobs = [word for bug, folder in zip(bugs, folders, strict=True) for word in (folder, bug.test)]
+    subprocess.run([sys.executable, ROOT / "tests/forks.py", *jobs], cwd=ROOT, check=True)
+    return [(folder / "output.txt").read_text() for folder in folders]
 
 
 def seconds(output):
@@ -86,12 +83,18 @@ def seconds(output):
 
 @pytest.fixture(scope="module")
 def outputs(request, tmp_path_factory):
-    """What pytest printed for each bug; two at a time, as most of it is starting up."""
+    """What pytest printed for each bug; two at a time."""
     items = [item for item in request.session.items if item.name.startswith("test_is_noticed[")]
     bugs = [item.callspec.params["bug"] for item in items]
     folders = [tmp_path_factory.mktemp(str(bug)) for bug in bugs]
+    halves = (slice(0, None, 2), slice(1, None, 2))
     with ThreadPoolExecutor(2) as pool:
-        return dict(zip(bugs, pool.map(run_on_copy, bugs, folders), strict=True))
+        outputs = pool.map(lambda half: run_on_copies(bugs[half], folders[half]), halves)
+        return {
+            bug: output
+            for half, texts in zip(halves, outputs, strict=True)
+            for bug, output in zip(bugs[half], texts, strict=True)
+        }
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: slug(section.split("\n")[0]))
@@ -112,7 +115,7 @@ def test_there_are_many():
 def test_is_noticed(bug, outputs, tmp_path):
     output = outputs[bug]
     if seconds(output) >= 10:  # perhaps the machine was busy: once more, alone
-        output = run_on_copy(bug, tmp_path)
+        (output,) = run_on_copies([bug], [tmp_path])
     by_assertion = r"^FAILED \S+ - (assert|AssertionError)"
     assert re.search(by_assertion, output, re.MULTILINE), output[-2000:]
     assert seconds(output) < 10, output[-200:]

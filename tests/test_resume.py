@@ -424,7 +424,8 @@ def test_a_signal_while_saving_waits_for_the_checkpoint(script, train, monkeypat
     monkeypatch.setattr(os, "replace", lambda *x: (interrupted if ".pt" in x[0] else replace)(*x))
     with pytest.raises(KeyboardInterrupt):
         train(script, env_id=ENV_ID[script.__name__], checkpoint_interval=1)
-    assert saved or list(tmp_path.glob("*/runs/*/checkpoint.pt.tmp"))
+    assert saved and saved[-1].exists()
+    assert not list(tmp_path.glob("*/runs/*/checkpoint.pt.tmp"))
 
 
 def test_a_reader_that_goes_away_ends_the_run_with_its_checkpoint(script, command, tmp_path):

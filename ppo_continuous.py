@@ -12,9 +12,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).read_bytes()  # what runs: read before the imports, which take seconds
 
-import argparse
 import fcntl
-import io
 import json
 import math
 import os
@@ -23,7 +21,7 @@ import signal
 import sys
 import textwrap
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from types import SimpleNamespace
@@ -33,6 +31,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
+from gymnasium.spaces import Box
 from gymnasium.wrappers.vector import FlattenObservation, RecordVideo
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
@@ -60,17 +59,23 @@ def within(rule):
     return tyro.conf.arg(metavar=rule)
 
 
+Count = Annotated[int, within("1 <= x <= 10**6")]
+Fraction = Annotated[float, within("0 <= x <= 1")]
+Weight = Annotated[float, within("0 <= x < inf")]
+Positive = Annotated[float, within("x > 0")]
+
+
 @dataclass(frozen=True)
 class Args:
     exp_name: str = Path(__file__).stem
     """name of the experiment, a part of the run's folder"""
-    seed: Annotated[int, within("0 <= seed < 2**63")] = 1
+    seed: Annotated[int, within("0 <= x < 2**63")] = 1
     """seed of all randomness: the same numbers bit for bit on one CPU with the same flags"""
     torch_deterministic: bool = True
     """use cuDNN's deterministic kernels only"""
     cuda: bool = False
     """run the networks on the GPU; networks this small are faster on the CPU"""
-    num_threads: Annotated[int, within("1 <= num_threads <= 1024")] = 1
+    num_threads: Count = 1
     """CPU threads of torch; networks this small are fastest with one"""
     compile: bool = False
     """torch.compile the loss: half a minute at first, then faster updates; needs a C++ compiler"""
@@ -86,77 +91,74 @@ class Args:
     """environment by Gymnasium's name; my_module:MyEnv-v0 imports my_module first"""
     vectorisation: Literal["sync", "async"] | None = None
     """async: one process an environment; None: the environment's own vector version, else sync"""
-    total_timesteps: Annotated[float, within("total_timesteps >= 1")] = 1_000_000
+    total_timesteps: Positive = 1_000_000
     """environment steps, 5e5 or inf too; training ends after the first update that reaches them"""
-    num_envs: Annotated[int, within("1 <= num_envs <= 10**5")] = 8
+    num_envs: Count = 8
     """N, parallel environments"""
-    num_steps: Annotated[int, within("1 <= num_steps <= 10**6")] = 256
+    num_steps: Count = 256
     """T, steps of each environment in a rollout; an update learns from T·N samples"""
-    learning_rate: Annotated[float, within("0 <= learning_rate < inf")] = 8e-4
+    learning_rate: Weight = 8e-4
     """α₀, Adam's step size (19)"""
     anneal_lr: bool = True
     """let the step size fall linearly to 0 (19)"""
-    gamma: Annotated[float, within("0 <= gamma <= 1")] = 0.99
+    gamma: Fraction = 0.99
     """γ, discount (1): a reward 1 / (1 − γ) steps ahead weighs 1/e; 1 does not discount"""
-    gae_lambda: Annotated[float, within("0 <= gae_lambda <= 1")] = 0.95
+    gae_lambda: Fraction = 0.95
     """λ of GAE (5): 0 trusts the critic (biased), 1 trusts the sampled rewards (noisy)"""
-    num_minibatches: Annotated[int, within("1 <= num_minibatches <= T*N")] = 16
+    num_minibatches: Count = 16
     """minibatches an epoch, of M = ⌈T·N / num_minibatches⌉ samples each"""
-    update_epochs: Annotated[int, within("update_epochs >= 1")] = 5
+    update_epochs: Count = 5
     """K, passes over the samples of a rollout"""
     norm_adv: bool = True
     """normalise the advantages Â of each minibatch (7)"""
-    clip_coef: Annotated[float, within("clip_coef > 0")] = 0.2
+    clip_coef: Positive = 0.2
     """ε, how far the ratio r(θ) may leave 1 before there is no more to gain (9)"""
     clip_vloss: bool = True
     """clip how far the value moves in an update, by ε too (10)"""
-    ent_coef: Annotated[float, within("0 <= ent_coef < inf")] = 0.0
+    ent_coef: Weight = 0.0
     """c2, weight of the entropy bonus (12); 0 switches it off"""
-    vf_coef: Annotated[float, within("0 <= vf_coef < inf")] = 0.5
+    vf_coef: Weight = 0.5
     """c1, weight of the value loss (12)"""
-    max_grad_norm: Annotated[float, within("max_grad_norm > 0")] = 0.5
+    max_grad_norm: Positive = 0.5
     """g_max, longer gradients are scaled down to this norm (13); inf switches it off"""
-    target_kl: Annotated[float | None, within("target_kl is None or target_kl > 0")] = None
-    """end an update after the epoch that brings its KL (14) above this, say 0.02; None: never"""
+    target_kl: Positive = math.inf
+    """end an update after the epoch that brings its KL (14) above this, say 0.02; inf: never"""
     norm_obs: bool = True
     """normalise observations by their running mean and variance (17)"""
     norm_reward: bool = True
     """divide rewards by the running standard deviation of the discounted return (18)"""
-    eval_episodes: Annotated[int, within("0 <= eval_episodes <= 10**5")] = 10
+    eval_episodes: Annotated[int, within("0 <= x <= 10**6")] = 10
     """episodes of the greedy policy at the end; 0 switches it off"""
-    checkpoint_interval: Annotated[int, within("checkpoint_interval >= 1")] = 20
+    checkpoint_interval: Count = 20
     """updates from one checkpoint.pt in the run's folder to the next; the end has one too"""
     resume: str | None = None
     """folder or checkpoint.pt of a run to go on with; its arguments hold but for those given"""
 
     def __post_init__(self):
-        known = vars(self) | {"T": self.num_steps, "N": self.num_envs, "inf": math.inf}
         for field in fields(self):
+            x = getattr(self, field.name)
             for rule in getattr(field.type, "__metadata__", ()):
-                if not eval(rule.metavar, known):
-                    flag, given = field.name.replace("_", "-"), getattr(self, field.name)
-                    allowed = rule.metavar.replace("T*N", f"T*N = {self.num_steps * self.num_envs}")
-                    raise Refused(f"--{flag} {given}: allowed is {allowed}")
+                if not eval(rule.metavar, {"x": x, "inf": math.inf}):
+                    flag = field.name.replace("_", "-")
+                    raise Refused(f"--{flag} {x}: allowed is {rule.metavar}")
 
 
 def parse_args():
     """Args from the command line; beside --resume the defaults are that run's."""
     if sys.stdout:
         sys.stdout.reconfigure(errors="replace")  # a log in ASCII has ? for λ
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--resume")
-    default, folder = Args(), parser.parse_known_args()[0].resume
-    if folder is not None:
-        default = replace(load_checkpoint(folder)["args"], track=False)
-        if ":" in default.env_id:
-            show(f"{folder} imports the module of {default.env_id}")
-    return tyro.cli(Args, default=default, description=__doc__)
+    args = tyro.cli(Args, description=__doc__)
+    if args.resume is not None:
+        default = replace(load_checkpoint(args.resume)["args"], track=False)
+        show(f"{args.resume} is a run in {default.env_id}")  # may import a module
+        args = tyro.cli(Args, default=default)
+    return args
 
 
-def show(line, end="\n", file=None):
+def show(line, **options):
     """Print; that nobody reads any more (a closed pipe or terminal) counts as SIGHUP."""
     try:
-        print(line, end=end, file=file, flush=True)
+        print(line, flush=True, **options)
     except OSError:
         sys.stdout = None  # or Python tries once more as it leaves
         signal.raise_signal(signal.SIGHUP)
@@ -164,9 +166,9 @@ def show(line, end="\n", file=None):
 
 def require_finite(what, x):
     """Raise at the first NaN or infinity of x, whose rows are what there is many of."""
-    if not np.isfinite(x).all():
-        index = tuple(np.argwhere(~np.isfinite(x))[0])
-        raise RunError(f"{what} {index[0]} is {x[index]}")
+    bad = ~np.isfinite(x)
+    if bad.any():
+        raise RunError(f"{what} {np.argwhere(bad)[0, 0]} is {x[bad][0]}")
 
 
 @contextmanager
@@ -205,20 +207,18 @@ def make_envs(args, num_envs):
     finally:
         signal.signal(signal.SIGINT, interrupt)
     space, actions = envs.single_observation_space, envs.single_action_space
-    is_image = space.dtype == np.uint8 and len(space.shape) > 1
-    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+    if not isinstance(space, Box) or len(space.shape) != 1:
         envs = FlattenObservation(envs)
-    D = envs.single_observation_space.shape
-    mode = envs.metadata.get("autoreset_mode")
-    fits = isinstance(actions, gym.spaces.Box) and actions.dtype.kind == "f"
-    for refusal, applies in {
-        "only vectors are supported, no images": is_image or D is None,
-        "ppo.py is for Discrete and MultiDiscrete, ppo_continuous.py for Boxes of floats": not fits,
-        "nothing to see or to do": fits and (D == (0,) or 0 in actions.shape),
-        "only AutoresetMode.NEXT_STEP is supported": mode != gym.vector.AutoresetMode.NEXT_STEP,
-    }.items():
-        if applies:
-            raise Refused(f"{args.env_id} observes {space}, acts in {actions}: {refusal}")
+    D, mode = envs.single_observation_space.shape, envs.metadata.get("autoreset_mode")
+    is_image = space.dtype == np.uint8 and len(space.shape) > 1
+    seen = D and 0 not in D and not is_image
+    acts = isinstance(actions, Box) and actions.dtype.kind == "f" and 0 not in actions.shape
+    if not seen or not acts or mode != gym.vector.AutoresetMode.NEXT_STEP:
+        raise Refused(
+            f"{args.env_id} observes {space}, acts in {actions}, resets by {mode}. Allowed are "
+            "vectors but no images, AutoresetMode.NEXT_STEP, and actions of Discrete and "
+            "MultiDiscrete in ppo.py, of Boxes of floats in ppo_continuous.py"
+        )
     return envs
 
 
@@ -265,7 +265,7 @@ class Agent(nn.Module):
     def normalize_obs(self, obs, count=None):
         """(17) ô = clip((o − μ) / √(σ² + 1e-8), ±10), (N, D) -> (N, D), once obs[count] count."""
         require_finite("observation of environment", obs)
-        obs = torch.as_tensor(obs, dtype=torch.float64, device=self.critic[0].weight.device)
+        obs = torch.as_tensor(obs, dtype=torch.float64, device=next(self.parameters()).device)
         if self.obs_moments is not None:
             if count is not None:
                 update_moments(self.obs_moments, obs, count)
@@ -408,12 +408,10 @@ def minibatch_indices(B, M):
 
 
 def mean_of(logged):
-    """What the minibatches of an update logged, name -> number."""
-    columns = {name: torch.stack([terms[name] for terms in logged]) for name in logged[0]}
-    for name, column in columns.items():
-        if name != "losses/approx_kl":  # inf where a ratio overflows
-            require_finite(f"{name} of minibatch", column.numpy(force=True))
-    return {name: column.mean().item() for name, column in columns.items()}
+    """Of what the minibatches of an update logged, name -> number."""
+    columns = {k: torch.stack([terms[k] for terms in logged]).numpy(force=True) for k in logged[0]}
+    require_finite("gradient of minibatch", columns["losses/grad_norm"])
+    return {k: column.mean() for k, column in columns.items()}
 
 
 def evaluate(agent, envs, seed, max_steps=30_000):
@@ -435,14 +433,9 @@ def evaluate(agent, envs, seed, max_steps=30_000):
     return returns[~running]
 
 
-def run_folder(path):
-    """A run's folder, also from its checkpoint.pt."""
-    return Path(path.removesuffix("checkpoint.pt"))
-
-
 def load_checkpoint(path):
-    """The checkpoint of a run, its arguments as Args."""
-    folder = run_folder(path)
+    """The checkpoint of a run, by its folder or itself; its arguments as Args."""
+    folder = Path(path.removesuffix("checkpoint.pt"))
     with in_one_line(f"--resume {path}", Exception):
         if any(file.is_symlink() or file.is_fifo() for file in folder.rglob("*")):
             raise ValueError("a link or pipe in a run's folder may lead out of it")
@@ -450,153 +443,144 @@ def load_checkpoint(path):
         return checkpoint | {"args": Args(**checkpoint["args"])}
 
 
-def write(path, data):
-    """Write so that path is, whatever happens, as it was or as it shall be, and whole."""
-    temporary = f"{path}.tmp"
-    with in_one_line(path, OSError, end=RunError):
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-
-
-def record(path, data, step):
-    """Write what a run begins with; on resuming that stays, and what differs goes beside it."""
-    if path.exists() and path.read_bytes() != data:
-        path = path.with_stem(f"{path.stem}-{step}")
-    write(path, data)
-
-
-PROGRESS = ("global_step", "update", "wall_time", "recent_returns")
-VIDEO = {"record_first_only": True, "video_length": 1000}  # steps, an episode may have no end
-
-
 def save(run, args, agent, optimizer):
     """Write checkpoint.pt, all that --resume needs, after the curves up to it."""
     for name, tensor in agent.state_dict().items():  # after the last step, and sums of squares
         require_finite(name, tensor.numpy(force=True))
-    checkpoint = {name: getattr(run, name) for name in PROGRESS}
-    checkpoint["args"] = vars(replace(args, resume=None))
-    checkpoint["agent"] = agent.state_dict()
-    checkpoint["optimizer"] = optimizer.state_dict()
-    checkpoint["rng"] = torch.get_rng_state()
-    buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
+    run.progress.saved_step = run.progress.global_step
+    checkpoint = {
+        "args": vars(args) | {"resume": None},
+        "progress": vars(run.progress),
+        "agent": agent.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
+    }
     run.writer.flush()
-    with deferred_signals():
-        write(run.folder / "checkpoint.pt", buffer.getvalue())
-
-
-def restore(run, args, agent, optimizer):
-    """Go on where the checkpoint of --resume was saved."""
-    checkpoint = load_checkpoint(args.resume)
-    with in_one_line(f"--resume {args.resume} does not fit", Exception):
-        agent.load_state_dict(checkpoint["agent"])
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        torch.set_rng_state(checkpoint["rng"])
-        vars(run).update((name, checkpoint[name]) for name in PROGRESS)
-    torch.cuda.manual_seed_all(args.seed + run.global_step)
+    path, temporary = run.folder / "checkpoint.pt", run.folder / "checkpoint.pt.tmp"
+    # Whatever happens, the file is there and whole, as it was or as it shall be.
+    with deferred_signals(), in_one_line(path, OSError, RuntimeError, end=RunError):
+        with open(temporary, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
 
 
 @contextmanager
 def open_run(args, agent, optimizer):
     """Yield a run: its folder, curves and progress, and the list `stop` of signals to end it.
 
-    The folder is a new one or that of --resume; no other process writes to it meanwhile. What
-    breaks in the block leaves with the name of the last checkpoint.
+    The folder is a new one or that of --resume; no other process writes to it meanwhile.
     """
-    name = f"{args.env_id}__{args.exp_name}__{args.seed}__{datetime.now():%Y%m%d-%H%M%S-%f}"
-    folder = Path("runs", re.sub(r"[^\w.-]", "-", name))
+    progress = SimpleNamespace(
+        global_step=0, update=0, wall_time=0.0, recent_returns=[], saved_step=None
+    )
     if args.resume:
-        folder = run_folder(args.resume)
+        folder = Path(args.resume.removesuffix("checkpoint.pt"))
     else:
+        name = f"{args.env_id}__{args.exp_name}__{args.seed}__{datetime.now():%Y%m%d-%H%M%S-%f}"
+        folder = Path("runs", re.sub(r"[^\w.-]", "-", name))
         with in_one_line("no folder for the run", OSError):
             folder.mkdir(parents=True)
-    run = SimpleNamespace(folder=folder, global_step=0, update=0, wall_time=0.0, recent_returns=[])
+    run = SimpleNamespace(folder=folder, progress=progress)
     with deferred_signals() as run.stop, open(folder / "lock", "a") as lock:
         with in_one_line(f"{folder}: another process is writing to it", BlockingIOError):
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if args.resume:
-            restore(run, args, agent, optimizer)
-        tracker = track(run, args) if args.track else None
+            checkpoint = load_checkpoint(args.resume)
+            with in_one_line(f"--resume {args.resume} does not fit", Exception):
+                agent.load_state_dict(checkpoint["agent"])
+                optimizer.load_state_dict(checkpoint["optimizer"])
+                torch.set_rng_state(checkpoint["rng"])
+                vars(progress).update(checkpoint["progress"])
+            torch.cuda.manual_seed_all(args.seed + progress.global_step)
+        tracker = track(folder, args) if args.track else nullcontext()
         resume = f"python {os.path.relpath(__file__)} --resume {folder}"
         show(f"{folder}, to go on with it: {resume}")
-        with SummaryWriter(folder, purge_step=run.global_step + 1) as run.writer:
-            if run.global_step < args.total_timesteps:  # else it is only evaluated
-                settings = json.dumps(vars(replace(args, resume=None)), indent=2)
-                record(folder / "args.json", settings.encode(), run.global_step)
-                record(folder / Path(__file__).name, SOURCE, run.global_step)
-                run.writer.add_text("args", settings, run.global_step)
-            run.start_time = time.perf_counter() - run.wall_time
+        step, reason = progress.global_step, "failed"
+        with tracker, SummaryWriter(folder, purge_step=step + 1) as run.writer:
+            if step < args.total_timesteps:  # else it is only evaluated
+                # What it began with stays, and what it goes on with is put beside it.
+                suffix = f"-{step}" if args.resume else ""
+                settings, script = json.dumps(vars(args), indent=2), Path(__file__)
+                (folder / f"args{suffix}.json").write_text(settings)
+                (folder / f"{script.stem}{suffix}.py").write_bytes(SOURCE)
+                run.writer.add_text("args", settings, step)
+            run.start_time = time.perf_counter() - progress.wall_time
             try:
                 yield run
-            except BaseException as error:
-                if isinstance(error, SystemExit):
-                    error = RunError("the environment called sys.exit")
-                last = [*folder.glob("checkpoint.pt")] or [None]
-                place = f"after step {run.global_step:,}, last checkpoint: {last[0]}"
-                getattr(error, "add_note", show)(place)  # Python 3.10 has no notes
-                raise error
-        if tracker:
-            tracker.finish()
-        reason = signal.Signals(run.stop[0]).name if run.stop else "done"
-        show(f"{reason} after step {run.global_step:,}, to go on: {resume}", file=sys.stderr)
+                reason = signal.Signals(run.stop[0]).name if run.stop else "done"
+            except SystemExit:
+                raise RunError("the environment called sys.exit") from None
+            finally:
+                at = f"after step {progress.global_step:,}, saved at step {progress.saved_step}"
+                show(f"{reason} {at}, to go on: {resume}", file=sys.stderr)
 
 
-def track(run, args):
+def track(folder, args):
     """Log to Weights & Biases as well, on resuming under the same id."""
     with in_one_line("--track", Exception):
         import wandb
 
-        options = {"id": run.folder.resolve().name, "resume": "allow", "sync_tensorboard": True}
+        options = {"id": folder.resolve().name, "resume": "allow", "sync_tensorboard": True}
         return wandb.init(args.wandb_entity, args.wandb_project_name, config=vars(args), **options)
 
 
 def log(run, args, metrics, returns, lengths):
     """An update's metrics, and of the episodes that ended in it, to the curves and the terminal."""
-    run.wall_time = time.perf_counter() - run.start_time
-    metrics["charts/wall_time"] = run.wall_time
-    metrics["charts/SPS"] = run.global_step / run.wall_time
+    progress = run.progress
+    progress.wall_time = time.perf_counter() - run.start_time
+    progress.recent_returns = (progress.recent_returns + returns.tolist())[-100:]
+    recent, sps = progress.recent_returns, progress.global_step / progress.wall_time
+    metrics |= {"charts/wall_time": progress.wall_time, "charts/SPS": sps}
     if returns.size:
         metrics["charts/episodic_return"] = returns.mean()
         metrics["charts/episodic_length"] = lengths.mean()
-    run.recent_returns = (run.recent_returns + returns.tolist())[-100:]
-    if len(run.recent_returns) == 100:
-        metrics["charts/episodic_return_100"] = np.mean(run.recent_returns)
+    if len(recent) == 100:
+        metrics["charts/episodic_return_100"] = np.mean(recent)
     for tag, value in metrics.items():
         if math.isfinite(value):  # one without data is absent
-            run.writer.add_scalar(tag, value, run.global_step)
-    sps = metrics["charts/SPS"]
-    left = max(args.total_timesteps - run.global_step, 0) / sps
-    recent = f"{np.mean(run.recent_returns):.1f}" if run.recent_returns else "-"
-    line = f"{run.global_step:>10,} steps {sps:>8,.0f}/s {left:>6.0f} s left  return {recent:>8}"
-    show(line, end="\r" if sys.stdout and sys.stdout.isatty() else "\n")
+            run.writer.add_scalar(tag, value, progress.global_step)
+    left = max(args.total_timesteps - progress.global_step, 0) / sps
+    mean = f"{np.mean(recent):.1f}" if recent else "-"
+    line = f"{progress.global_step:>10,} steps {sps:>8,.0f}/s {left:>6.0f} s left  return {mean:>8}"
+    show(line)
+
+
+VIDEO = {"record_first_only": True, "video_length": 1000}  # steps, an episode may have no end
 
 
 def report(run, args, agent, seed):
     """Evaluate the greedy policy, and record it where videos are asked for."""
+    step = run.progress.global_step
     if args.eval_episodes:
         returns, result = evaluate(agent, make_envs(args, args.eval_episodes), seed), "-"
         if returns.size:
-            run.writer.add_scalar("eval/episodic_return", returns.mean(), run.global_step)
+            run.writer.add_scalar("eval/episodic_return", returns.mean(), step)
             result = f"{returns.mean():.1f} +- {returns.std():.1f}"
-        show(f"\ngreedy return {result} ({returns.size} of {args.eval_episodes} episodes)")
+        show(f"greedy return {result} ({returns.size} of {args.eval_episodes} episodes)")
     if args.capture_video:
         # Of the first environment again, as all of them would be rendered.
-        folder = f"{run.folder}/videos/eval-{run.global_step}"
-        evaluate(agent, RecordVideo(make_envs(args, 1), folder, **VIDEO), seed)
+        envs = RecordVideo(make_envs(args, 1), f"{run.folder}/videos/eval-{step}", **VIDEO)
+        evaluate(agent, envs, seed)
+
+
+def set_up_torch(args):
+    """Threads, determinism and seed; returns the device."""
+    torch.set_num_threads(args.num_threads)
+    torch.backends.cudnn.deterministic = args.torch_deterministic
+    torch.manual_seed(args.seed)
+    if args.cuda and not torch.cuda.is_available():
+        raise Refused("--cuda: torch finds no GPU")
+    return torch.device("cuda" if args.cuda else "cpu")
 
 
 def main(args):
     T, N = args.num_steps, args.num_envs
     M = math.ceil(T * N / args.num_minibatches)
-    device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
-    if args.cuda and device.type == "cpu":
-        show("--cuda: torch finds no GPU, the CPU is used")
-    torch.set_num_threads(args.num_threads)
-    torch.backends.cudnn.deterministic = args.torch_deterministic
-    torch.manual_seed(args.seed)
+    if args.num_minibatches > T * N:
+        raise Refused(f"--num-minibatches {args.num_minibatches}: allowed is at most T*N = {T * N}")
+    device = set_up_torch(args)
     # Environment i gets env_seed + i: seeds 1 and 2 must not share environments, nor evaluation.
     env_seed, eval_seed = (np.random.SeedSequence(args.seed).generate_state(2) >> 1).tolist()
     envs = make_envs(args, N)
@@ -613,13 +597,14 @@ def main(args):
     next_valid = np.ones(N, dtype=bool)
 
     with open_run(args, agent, optimizer) as run:
-        finished = run.global_step >= args.total_timesteps
+        progress = run.progress
+        finished = progress.global_step >= args.total_timesteps
         if args.capture_video and not finished:
-            envs = RecordVideo(envs, f"{run.folder}/videos/train-{run.global_step}", **VIDEO)
-        next_obs, infos = envs.reset(seed=env_seed + run.global_step)
+            envs = RecordVideo(envs, f"{run.folder}/videos/train-{progress.global_step}", **VIDEO)
+        next_obs, infos = envs.reset(seed=env_seed + progress.global_step)
         while not finished:
             # (19) α = α₀ (1 − global_step / total_timesteps)
-            fraction_left = 1 - run.global_step / args.total_timesteps if args.anneal_lr else 1.0
+            fraction_left = 1 - args.anneal_lr * progress.global_step / args.total_timesteps
             for group, initial_lr in zip(optimizer.param_groups, initial_lrs, strict=True):
                 group["lr"] = initial_lr * fraction_left
 
@@ -635,7 +620,7 @@ def main(args):
                 next_valid = ~dones[t]
             obs[T] = agent.normalize_obs(next_obs)
             B = int(valid.sum())
-            run.global_step += B
+            progress.global_step += B
             # Of the running episodes: R of (18); with γ = 1 the return and, of ones, the length.
             discounted = running_sum(rewards, valid, discounted[-1], args.gamma)
             episodic_return = running_sum(rewards, valid, episodic_return[-1], 1.0)
@@ -646,14 +631,13 @@ def main(args):
             # Advantages, once per rollout.
             with torch.no_grad():
                 values = agent.value(obs).numpy(force=True)
+                logprobs, _ = log_prob_and_entropy(agent.policy(obs[:-1]), actions)
             scaled_rewards = agent.scale_rewards(rewards, discounted, valid)
             advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)
             # (6) R̂_t = Â_t + V_old(s_t)
             returns = advantages + values[:-1]
 
             # Update, on the valid samples: (T, N, ..) -> (B, ..).
-            with torch.no_grad():
-                logprobs, _ = log_prob_and_entropy(agent.policy(obs[:-1]), actions)
             rollout = {
                 "obs": obs[:-1],
                 "actions": actions,
@@ -674,18 +658,17 @@ def main(args):
                     grad_norm = nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)
                     optimizer.step()
                     logged.append(terms | {"losses/grad_norm": grad_norm})
-                kl = torch.stack([terms["losses/approx_kl"] for terms in logged]).mean()
-                if args.target_kl is not None and kl > args.target_kl:
+                metrics = mean_of(logged)
+                if metrics["losses/approx_kl"] > args.target_kl:
                     break
-            run.update += 1
+            progress.update += 1
 
-            metrics = mean_of(logged)
             metrics["charts/learning_rate"] = optimizer.param_groups[0]["lr"]
-            explained = explained_variance(batch["values"], batch["returns"])
-            metrics["losses/explained_variance"] = explained.item()
+            explained = explained_variance(batch["values"], batch["returns"]).item()
+            metrics["losses/explained_variance"] = explained
             log(run, args, metrics, episodic_return[dones], episodic_length[dones])
-            finished = run.stop or run.global_step >= args.total_timesteps
-            if finished or run.update % args.checkpoint_interval == 0:
+            finished = run.stop or progress.global_step >= args.total_timesteps
+            if finished or progress.update % args.checkpoint_interval == 0:
                 save(run, args, agent, optimizer)
 
         envs.close()
@@ -699,5 +682,5 @@ if __name__ == "__main__":
     try:
         main(parse_args())
     except RunError as error:
-        print(error, *getattr(error, "__notes__", []), sep=", ", file=sys.stderr)
+        print(error, file=sys.stderr)
         sys.exit(2 if isinstance(error, Refused) else 1)

@@ -37,7 +37,7 @@ def kill_and_resume(script: Path, flags: list[str], kills: int, seconds: float, 
         if process.poll() is None:
             process.kill()
         assert process.wait() in (0, -9)
-        steps.append(torch.load(checkpoint, weights_only=True)["global_step"])
+        steps.append(torch.load(checkpoint, weights_only=True)["progress"]["global_step"])
         process = start(script, "--resume", str(checkpoint.parent))
     assert process.wait() == 0
     assert steps == sorted(steps)
@@ -48,9 +48,9 @@ def kill_and_resume(script: Path, flags: list[str], kills: int, seconds: float, 
 def check(run: Path, finished: bool = True) -> None:
     """The curves go from one update to the next, up to the checkpoint of the end."""
     checkpoint = torch.load(run / "checkpoint.pt", weights_only=True)
-    args, logged = checkpoint["args"], read_run(run)
+    args, progress, logged = checkpoint["args"], checkpoint["progress"], read_run(run)
     steps = [step for step, _ in logged["losses/policy_loss"]]
-    assert steps[-1] == checkpoint["global_step"] and len(steps) == checkpoint["update"]
+    assert steps[-1] == progress["global_step"] and len(steps) == progress["update"]
     assert not finished or steps[-1] >= args["total_timesteps"]
     samples = args["num_envs"] * args["num_steps"]
     assert all(0 < b - a <= samples for a, b in zip([0, *steps], steps, strict=False))

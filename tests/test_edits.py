@@ -71,7 +71,7 @@ def test_a_frozen_network_stays_as_it_is(trains_match):
 
 
 def test_a_warm_up_counted_in_updates_survives_resuming(script, tmp_path, monkeypatch):
-    scaled = ("initial_lr * fraction_left", "initial_lr * min(run.update / 20, 1)")
+    scaled = ("initial_lr * fraction_left", "initial_lr * min(progress.update / 20, 1)")
     copy = edited(script, tmp_path, scaled)
     monkeypatch.chdir(tmp_path)
     env_id = "envs:Match-v0" if script.__name__ == "ppo" else "envs:MatchBox-v0"
@@ -79,12 +79,13 @@ def test_a_warm_up_counted_in_updates_survives_resuming(script, tmp_path, monkey
     copy.main(copy.Args(total_timesteps=600, **numbers))
     (run,) = (tmp_path / "runs").iterdir()
     for total in (900, 3000):
-        before = torch.load(run / "checkpoint.pt", weights_only=True)
+        before = torch.load(run / "checkpoint.pt", weights_only=True)["progress"]["update"]
         copy.main(copy.Args(total_timesteps=total, resume=str(run), **numbers))
         after = torch.load(run / "checkpoint.pt", weights_only=True)
-        assert after["update"] > before["update"] > 5
+        update = after["progress"]["update"]
+        assert update > before > 5
         rate = after["optimizer"]["param_groups"][0]["lr"] / copy.Args().learning_rate
-        assert rate == pytest.approx(min((after["update"] - 1) / 20, 1))
+        assert rate == pytest.approx(min((update - 1) / 20, 1))
 
 
 def test_a_minibatch_is_passed_by_name(script):

@@ -7,6 +7,7 @@ import collections
 import copy
 import dataclasses
 import itertools
+import math
 import types
 
 import gymnasium as gym
@@ -238,8 +239,8 @@ def test_main_is_replayed_from_what_the_environments_returned(script, record):
         scaled.extend(rewards[now.valid])
         returns += [total for _, total, _ in now.ended]
         counts.append(len(returns))
-        assert checkpoint["recent_returns"] == pytest.approx(returns[-100:])
-        assert checkpoint["global_step"] == now.global_step
+        assert checkpoint["progress"]["recent_returns"] == pytest.approx(returns[-100:])
+        assert checkpoint["progress"]["global_step"] == now.global_step
         metrics = {f"losses/{name}": numbers.mean() for name, numbers in now.log.items()}
         metrics["losses/explained_variance"] = now.explained_variance
         metrics["charts/learning_rate"] = now.learning_rate
@@ -303,9 +304,12 @@ def test_checkpoints_count_the_updates(script, record):
     """One every 5, and one at the end."""
     run = record(small(script, checkpoint_interval=5))
     updates = len(run.curves["losses/policy_loss"])
-    assert [c["update"] for c in run.checkpoints] == [5, 10, 15, updates] and updates in range(
-        16, 20
-    )
+    assert [c["progress"]["update"] for c in run.checkpoints] == [
+        5,
+        10,
+        15,
+        updates,
+    ] and updates in range(16, 20)
 
 
 @pytest.mark.parametrize("num_threads, deterministic", [(1, True), (2, False)])
@@ -353,7 +357,7 @@ DEFAULTS = {  # of ppo.py, of ppo_continuous.py where that differs
     "ent_coef": (0.01, 0.0),
     "vf_coef": 0.5,
     "max_grad_norm": 0.5,
-    "target_kl": None,
+    "target_kl": math.inf,
     "norm_obs": True,
     "norm_reward": True,
     "eval_episodes": 10,

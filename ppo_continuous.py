@@ -8,6 +8,21 @@ samples of a rollout, M a minibatch, D observation size, A action components. Le
 images, recurrence, action masks. ppo.py is this file for Discrete actions.
 """
 
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#     "torch==2.13.0",
+#     "gymnasium[box2d,classic-control,mujoco]==1.4.0",
+#     "mujoco==3.3.7",
+#     'numpy==2.4.6; python_version >= "3.11"',
+#     'numpy==2.2.6; python_version < "3.11"',
+#     "tyro==1.0.17",
+#     "tensorboard==2.21.0",
+#     "wandb==0.31.0",
+#     "moviepy==2.2.1",
+# ]
+# ///
+
 from pathlib import Path
 
 SOURCE = Path(__file__).read_bytes()  # what runs: read before the imports, which take seconds
@@ -229,6 +244,17 @@ def layer_init(layer, gain=2**0.5):
     return layer
 
 
+def mlp(inputs, activation, outputs, gain):
+    """(.., inputs) -> (.., outputs), with two hidden layers."""
+    return nn.Sequential(
+        layer_init(nn.Linear(inputs, 64)),
+        activation,
+        layer_init(nn.Linear(64, 64)),
+        activation,
+        layer_init(nn.Linear(64, outputs), gain),
+    )
+
+
 class Agent(nn.Module):
     """Policy, value and the statistics that normalise observations and rewards."""
 
@@ -241,21 +267,9 @@ class Agent(nn.Module):
         high = np.where(np.isfinite(space.high), space.high, low + 2)
         self.mid, self.half = (low + high) / 2, (high - low) / 2
         D = envs.single_observation_space.shape[0]
-        self.actor = nn.Sequential(
-            layer_init(nn.Linear(D, 64)),
-            nn.ReLU(),
-            layer_init(nn.Linear(64, 64)),
-            nn.ReLU(),
-            layer_init(nn.Linear(64, low.size), gain=0.01),
-        )
+        self.actor = mlp(D, nn.ReLU(), low.size, gain=0.01)
+        self.critic = mlp(D, nn.Tanh(), 1, gain=1.0)
         self.log_std = nn.Parameter(torch.full((low.size,), -0.5))  # the same in every state
-        self.critic = nn.Sequential(
-            layer_init(nn.Linear(D, 64)),
-            nn.Tanh(),
-            layer_init(nn.Linear(64, 64)),
-            nn.Tanh(),
-            layer_init(nn.Linear(64, 1), gain=1.0),
-        )
         # Buffers, so that a saved agent is complete; rows: count, mean, sum of squared deviations.
         moments = torch.zeros(3, D, dtype=torch.float64)
         self.register_buffer("obs_moments", moments if args.norm_obs else None)
@@ -629,10 +643,10 @@ def main(args):
                 continue  # with one environment and one step, a rollout can be a mere reset
 
             # Advantages, once per rollout.
+            scaled_rewards = agent.scale_rewards(rewards, discounted, valid)
             with torch.no_grad():
                 values = agent.value(obs).numpy(force=True)
                 logprobs, _ = log_prob_and_entropy(agent.policy(obs[:-1]), actions)
-            scaled_rewards = agent.scale_rewards(rewards, discounted, valid)
             advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)
             # (6) R̂_t = Â_t + V_old(s_t)
             returns = advantages + values[:-1]

@@ -48,7 +48,7 @@ def trains_match(script, train, tmp_path, monkeypatch):
     "old, new",
     [
         ("nn.ReLU()", "nn.SiLU()"),
-        ("nn.ReLU()", "nn.LayerNorm(64), nn.SiLU()"),
+        ("        activation,\n", "        nn.LayerNorm(64),\n        nn.SiLU(),\n"),
         ("optimizer.zero_grad()", "agent.zero_grad()"),
         (AGENT, AGENT.replace("to(device)", "to(device).double().float()")),
         (ADAM, ADAM.replace("Adam(", "AdamW(")),

@@ -115,5 +115,5 @@ def fill_readme() -> None:
 if __name__ == "__main__":
     draw_objective()
     draw_curves("lunarlander")
-    draw_curves("ablations")
+    draw_curves("variants")
     fill_readme()

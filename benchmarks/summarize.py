@@ -4,8 +4,8 @@ python benchmarks/summarize.py lunarlander            results/lunarlander.{csv,m
 python benchmarks/summarize.py heldout                results/heldout.{csv,md}
 python benchmarks/summarize.py killed                 results/killed.{csv,md}
 python benchmarks/summarize.py defaults ENV [ENV ..]  results/defaults.{csv,md}
-python benchmarks/summarize.py ablations NAME [..]    results/ablations.{csv,md}, ..._curves.csv
-python benchmarks/summarize.py activations NAME [..]  results/activations.{csv,md}
+python benchmarks/summarize.py variants               results/variants.{csv,md}, ..._curves.csv
+python benchmarks/summarize.py sweep                  results/sweep.{csv,md}
 """
 
 import csv
@@ -113,6 +113,15 @@ def lunarlander(name: str) -> None:
         write_curves(name, {name: seeds})
 
 
+def spread(greedy: list[float]) -> str:
+    """Cells of a table: number, mean and interval, median, worst, best."""
+    low, high = interval(greedy)
+    return (
+        f"{len(greedy)} | {np.mean(greedy):.1f} [{low:.1f}, {high:.1f}] | {np.median(greedy):.1f}"
+        f" | {min(greedy):.1f} | {max(greedy):.1f}"
+    )
+
+
 def compare(name: str, first_column: str, runs: dict[str, list[dict]]) -> None:
     """A row for each run: the greedy return over its seeds."""
     rows = []
@@ -121,12 +130,50 @@ def compare(name: str, first_column: str, runs: dict[str, list[dict]]) -> None:
     for run, seeds in runs.items():
         greedy = [seed["greedy"] for seed in seeds]
         rows.extend([run, i + 1, round(x, 1)] for i, x in enumerate(greedy))
-        low, high = interval(greedy)
-        table.append(
-            f"| {run} | {len(greedy)} | {np.mean(greedy):.1f} [{low:.1f}, {high:.1f}]"
-            f" | {np.median(greedy):.1f} | {min(greedy):.1f} | {max(greedy):.1f} |"
-        )
+        table.append(f"| {run} | {spread(greedy)} |")
     write(name, [first_column, "seed", "greedy_return"], rows, table)
+
+
+def flags(run: str, after: str) -> str:
+    """The flags that a run of train.sh was given, after the one named and its value."""
+    (first, *_) = (HERE / "runs" / run).glob("*/finished")
+    return re.sub(rf".*{after} \S+", "", first.read_text().strip()).strip()
+
+
+def variants() -> None:
+    """Each beside the script as it is, in the order of variants.sh: of a patch its first sentence
+    and its lines, else its flags."""
+    names = ("Taxi", "CartPoleWithoutVelocities", "MountainCar-c2=0", "Breakout")
+    names += ("LunarLanderContinuous", "LunarLander")
+    rows, curves = [], {}
+    table = ["| | lines | seeds | mean [95% interval] | median | worst | best |"]
+    table.append("|---|---|---|---|---|---|---|")
+    for environment in names:
+        runs = sorted((HERE / "runs/variants" / environment).iterdir(), key=os.path.getctime)
+        runs.sort(key=lambda path: path.name != "base")
+        given = flags(f"variants/{environment}/base", "--eval-episodes").replace(
+            "environments:", ""
+        )
+        table.append(f"| **`{given}`** | | | | | | |")
+        for path in runs:
+            seeds = read_seeds(path.relative_to(HERE / "runs"))
+            greedy = [seed["greedy"] for seed in seeds]
+            rows.extend([environment, path.name, i + 1, round(x, 1)] for i, x in enumerate(greedy))
+            patch, what, lines = HERE / "variants" / f"{path.name}.patch", "", ""
+            if path.name == "base":
+                what = "the script as it is"
+            elif patch.exists():
+                about, _, diff = patch.read_text().partition("\n\n")
+                first_sentence = re.split(r"[.:] ", about.replace("\n", " ") + " ")[0]
+                what = f"`{path.name}`: {first_sentence}"
+                lines = len(re.findall(r"^[+-](?![+-]{2} )", diff, re.MULTILINE))
+            else:
+                what = f"`{flags(path.relative_to(HERE / 'runs'), '--total-timesteps')}`"
+            table.append(f"| {what} | {lines} | {spread(greedy)} |")
+            if environment == "LunarLander":
+                curves[path.name] = seeds
+    write("variants", ["environment", "variant", "seed", "greedy_return"], rows, table)
+    write_curves("variants", curves, width=10_000)
 
 
 def killed() -> None:
@@ -153,9 +200,12 @@ if __name__ == "__main__":
         lunarlander(what)
     elif what == "killed":
         killed()
-    elif what in ("defaults", "activations"):
+    elif what == "defaults":
         compare(what, "environment", {name: read_seeds(name) for name in names})
+    elif what == "variants":
+        variants()
     else:
-        runs = {"defaults": read_seeds("lunarlander")} | {name: read_seeds(name) for name in names}
-        compare("ablations", "variant", runs)
-        write_curves("ablations", runs, width=10_000)
+        best = f"`{flags('sweep/best', '--total-timesteps')}`"
+        compare(
+            "sweep", "", {"defaults": read_seeds("sweep/defaults"), best: read_seeds("sweep/best")}
+        )

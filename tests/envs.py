@@ -8,6 +8,11 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 
 
+def everything():
+    """Which actions are allowed; for the variant with masks."""
+    return {"action_mask": np.ones(2, dtype=np.int8)}
+
+
 class Small(gym.Env):
     """`continuous` exchanges two actions for the sign of a real one; `choice` gives 0 or 1 back."""
 
@@ -26,7 +31,7 @@ class Small(gym.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.t = 0
-        return self.begin(), {}
+        return self.begin(), everything()
 
     def begin(self):
         return self.obs()
@@ -36,7 +41,7 @@ class Bandit(Small):
     """One state, rewards 0 and 1: the best return is 1."""
 
     def step(self, action):
-        return self.obs(), float(self.choice(action)), True, False, {}
+        return self.obs(), float(self.choice(action)), True, False, everything()
 
 
 class TwoStates(Small):
@@ -45,7 +50,7 @@ class TwoStates(Small):
     def step(self, action):
         self.t += 1
         reward = float(self.choice(action)) if self.t == 2 else 0.0
-        return self.obs(1.0), reward, self.t == 2, False, {}
+        return self.obs(1.0), reward, self.t == 2, False, everything()
 
 
 class Truncated(Small):
@@ -56,8 +61,8 @@ class Truncated(Small):
     def step(self, action):
         self.t += 1
         if self.choice(action) == 0:
-            return self.obs(), 1.0, True, False, {}
-        return self.obs(), 0.3, False, self.t == 2, {}
+            return self.obs(), 1.0, True, False, everything()
+        return self.obs(), 0.3, False, self.t == 2, everything()
 
 
 class Match(Small):
@@ -75,7 +80,7 @@ class Match(Small):
     def step(self, action):
         self.t += 1
         reward = self.reward_scale * (self.choice(action) == (self.sign > 0))
-        return self.draw(), float(reward), self.t == 8, False, {}
+        return self.draw(), float(reward), self.t == 8, False, everything()
 
 
 class Huge(Match):
@@ -105,7 +110,7 @@ class Heads(Small):
         assert self.action_space.contains(action), action
         self.t += 1
         right = action[0] == 5 + self.state // 2 and action[1] == 7 + self.state % 3
-        return self.draw(), float(right), self.t == 8, False, {}
+        return self.draw(), float(right), self.t == 8, False, everything()
 
 
 class Wide(Small):
@@ -119,14 +124,14 @@ class Wide(Small):
         assert self.action_space.contains(action), action
         self.t += 1
         distance = np.abs(action - [[2000.0], [-500.0]]).mean()
-        return self.obs(), 1 - float(distance) / 4000, self.t == 8, False, {}
+        return self.obs(), 1 - float(distance) / 4000, self.t == 8, False, everything()
 
 
 class Endless(Small):
     """An episode that never ends."""
 
     def step(self, action):
-        return self.obs(), 1.0, False, False, {}
+        return self.obs(), 1.0, False, False, everything()
 
 
 class Marked(Small):
@@ -153,7 +158,7 @@ class Marked(Small):
         obs = self.obs(7.0) if end else self.draw()
         even = self.t % 2 == 0
         reward = float(self.np_random.normal())
-        return obs, reward, bool(end and even), bool(end and not even), {}
+        return obs, reward, bool(end and even), bool(end and not even), everything()
 
 
 class Composite(Match):
@@ -163,6 +168,15 @@ class Composite(Match):
 
     def obs(self, value=0.0):
         return {"sign": np.full((2, 1), value, np.int8), "other": 1 + self.t % 3}
+
+
+class Pixels(Match):
+    """Match seen as an image, white or black; for the variant with a convolution."""
+
+    observation_space = Box(0, 255, (4, 4, 2), np.uint8)
+
+    def obs(self, value=0.0):
+        return np.full((4, 4, 2), 255 if value > 0 else 0, np.uint8)
 
 
 class Broken(Match):
@@ -205,3 +219,4 @@ for how in ("observation", "reward", "error", "reset", "exit", "huge"):
     gym.register(f"Broken-{how}Box-v0", Broken, kwargs={"how": how, "continuous": True})
 gym.register("Heads-v0", Heads)
 gym.register("Wide-v0", Wide)
+gym.register("Pixels-v0", Pixels)

@@ -1,4 +1,4 @@
-"""The variants under benchmarks/ apply to the scripts as they are, and run."""
+"""The scripts under benchmarks/ do what they say, and training keeps its speed."""
 
 import os
 import shutil
@@ -6,26 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
-from conftest import ROOT, read_run
-
-VARIANTS = sorted((ROOT / "benchmarks/variants").glob("*.patch"))
-ENVS = {"action_mask": "Taxi-v4"}  # else CartPole-v1, or Pendulum-v1 for ppo_continuous.py
-
-
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.stem)
-def test_variant_runs(variant, tmp_path):
-    """Patches named continuous_* are of ppo_continuous.py, all others of ppo.py."""
-    script = "ppo_continuous.py" if variant.stem.startswith("continuous_") else "ppo.py"
-    shutil.copy(ROOT / script, tmp_path)
-    subprocess.run(["git", "apply", variant], cwd=tmp_path, check=True)
-    env_id = ENVS.get(variant.stem, "CartPole-v1" if script == "ppo.py" else "Pendulum-v1")
-    flags = ["--env-id", env_id, "--num-envs", "2", "--num-steps", "32"]
-    flags += ["--total-timesteps", "200"]
-    subprocess.run([sys.executable, script, *flags], cwd=tmp_path, check=True)
-    (run,) = (tmp_path / "runs").iterdir()
-    assert len(read_run(run)["losses/policy_loss"]) == 4
+from conftest import ROOT
 
 
 def test_shell_scripts_parse():

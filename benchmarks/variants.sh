@@ -37,16 +37,18 @@ for name in base continuous_{squashed,beta,state_std,rpo}; do run LunarLanderCon
 
 kind=ppo seeds=5
 id=LunarLander-v3 steps=500000
-for name in base network shared_trunk tanh_actor relu_critic two_learning_rates adamw_warmup \
-    annealed dual_clip penalty batch_advantages; do
+for name in base network two_learning_rates adamw_warmup annealed dual_clip; do
     run LunarLander $name
 done
 run LunarLander lambda=0 --gae-lambda 0
 run LunarLander lambda=1 --gae-lambda 1
-run LunarLander epsilon=0.5 --clip-coef 0.5
-run LunarLander epochs=20 --update-epochs 20
-run LunarLander no_norm_obs --no-norm-obs
-run LunarLander no_norm_reward --no-norm-reward
 run LunarLander vanilla_policy_gradient --gae-lambda 1 --update-epochs 1 --num-minibatches 1
 run LunarLander reinforce --gae-lambda 1 --update-epochs 1 --num-minibatches 1
+for name in penalty shared_trunk batch_advantages; do run LunarLander $name; done
+run LunarLander no_norm_reward --no-norm-reward
+run LunarLander epsilon=1 --clip-coef 1
+run LunarLander no_norm_obs --no-norm-obs
+run LunarLander epsilon=0.5 --clip-coef 0.5
+run LunarLander epochs=20 --update-epochs 20
+for name in tanh_actor relu_critic; do run LunarLander $name; done
 python benchmarks/summarize.py variants

@@ -73,17 +73,16 @@ def test_the_readme_quotes_lines_that_are_there():
     assert re.findall(r"\\tag\{(\d+)\}", section) == [str(n) for n in range(1, 21)]
 
 
-def test_the_readmes_program_evaluates_a_saved_policy(ppo, train, tmp_path, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
-    train(ppo, total_timesteps=2000, eval_episodes=0)
-    (run,) = tmp_path.glob("*/runs/*")
-    (program,) = re.findall(
-        r"```python\n(import torch.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-    )
-    capsys.readouterr()
-    exec(program.replace("runs/NAME", str(run)), {})
-    returns = [float(x) for x in capsys.readouterr().out.strip("[]\n").split()]
-    assert len(returns) == 10 and min(returns) > 8
+def test_the_inline_metadata_has_the_pins_of_the_requirements():
+    """PEP 723, for uv run ppo.py."""
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    pins = [line.partition("  #")[0] for line in lines]
+    for script in (PPO, CONTINUOUS):
+        (block,) = re.findall(r"^# /// script$\n((?:#.*\n)+?)# ///$", script.read_text(), re.M)
+        inside = re.sub(r"^# ?", "", block, flags=re.M)
+        names = {}
+        exec(inside.replace("requires-python", "requires_python"), names)
+        assert names["dependencies"] == pins and names["requires_python"] == ">=3.10"
 
 
 def test_the_readme_names_files_and_flags_that_exist():

@@ -126,20 +126,20 @@ def test_an_update_is_the_one_written_in_numpy(script, train, monkeypatch, flags
 
 @pytest.mark.any_ppo
 def test_8_ratio_is_one_on_the_first_minibatch_of_every_update(script, train, monkeypatch):
-    surrogate, gae = Spy(monkeypatch, script, "clipped_surrogate"), Spy(monkeypatch, script, "gae")
+    kl, gae = Spy(monkeypatch, script, "approx_kl"), Spy(monkeypatch, script, "gae")
     original, firsts = script.gae, []
 
     def mark(*args, **kwargs):
-        firsts.append(len(surrogate.calls))
+        firsts.append(len(kl.calls))
         return original(*args, **kwargs)
 
     monkeypatch.setattr(script, "gae", mark)
     train(script, env_id=CARTPOLE_OR_PENDULUM[script.__name__], total_timesteps=6000, num_steps=64)
     assert len(gae.calls) == len(firsts) >= 5
     for first in firsts:
-        ratio = surrogate.calls[first].args[0]
+        ratio = kl.calls[first].args[0]
         assert (ratio - 1).abs().max() < 1e-5
-    later = [surrogate.calls[first + 8].args[0] for first in firsts]
+    later = [kl.calls[first + 8].args[0] for first in firsts]
     assert max((ratio - 1).abs().max() for ratio in later) > 1e-3  # and moves afterwards
 
 

@@ -143,7 +143,7 @@ def flags(run: str, after: str) -> str:
 def variants() -> None:
     """Each beside the script as it is, in the order of variants.sh: of a patch its first sentence
     and its lines, else its flags."""
-    names = ("Taxi", "CartPoleWithoutVelocities", "MountainCar-c2=0", "Breakout")
+    names = ("Taxi", "CartPoleWithoutVelocities", "MountainCar-c2=0", "MountainCar", "Breakout")
     names += ("LunarLanderContinuous", "LunarLander")
     rows, curves = [], {}
     table = ["| | lines | seeds | mean [95% interval] | median | worst | best |"]

@@ -28,6 +28,7 @@ id=environments:CartPoleWithoutVelocities-v1 steps=200000
 for name in base gru; do run CartPoleWithoutVelocities $name; done
 id=MountainCar-v0 steps=500000
 for name in base rnd; do run MountainCar-c2=0 $name --ent-coef 0; done
+for name in base relu_critic tanh_actor; do run MountainCar $name; done
 id=environments:MinAtar/Breakout-v1 steps=1000000
 for name in base linear cnn; do run Breakout $name --no-norm-obs; done
 
@@ -50,5 +51,5 @@ run LunarLander epsilon=1 --clip-coef 1
 run LunarLander no_norm_obs --no-norm-obs
 run LunarLander epsilon=0.5 --clip-coef 0.5
 run LunarLander epochs=20 --update-epochs 20
-for name in tanh_actor relu_critic; do run LunarLander $name; done
+for name in relu_critic tanh_actor; do run LunarLander $name; done
 python benchmarks/summarize.py variants

@@ -1,6 +1,8 @@
 """Usual edits of a stranger, made on a copy: each works as it reads, or fails loudly."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -96,16 +98,21 @@ def test_a_minibatch_is_passed_by_name(script):
 
 
 def test_script_checks_an_edited_copy(tmp_path):
-    """pytest tests --script my_ppo.py: two variants that do not touch each other, a mistake."""
-    copy = tmp_path / "ppo.py"
-    copy.write_text((ROOT / "ppo.py").read_text())
-    for variant in ("network", "adamw_warmup"):
-        patch = ROOT / f"benchmarks/variants/{variant}.patch"
-        subprocess.run(["git", "apply", patch], cwd=tmp_path, check=True)
-    copy = copy.rename(tmp_path / "my_ppo.py")
+    """The README's commands: two variants that do not touch each other; they run; and a mistake."""
+    section = (ROOT / "README.md").read_text().split("To begin with two of them:")[1]
+    copy_and_patch, run, check = re.match(
+        r"\n\n```bash\n(cp .*\n.*git apply)\npython (.*)\npytest (.*)\n```", section
+    ).groups()
+    shutil.copy(ROOT / "ppo.py", tmp_path)
+    shutil.copytree(ROOT / "benchmarks/variants", tmp_path / "benchmarks/variants")
+    subprocess.run(["bash", "-ec", copy_and_patch], cwd=tmp_path, check=True)
+    short = ["--total-timesteps", "1", "--eval-episodes", "1"]
+    subprocess.run([sys.executable, *run.split(), *short], cwd=tmp_path, check=True)
+    assert check == "tests --script my_ppo.py"
+    copy = tmp_path / "my_ppo.py"
     right = copy.read_text()
     wrong = right.replace("valid[t] = next_valid", "valid[t] = True")
-    assert "nn.SiLU()" in right and right != wrong
+    assert "nn.SiLU()" in right and "AdamW" in right and right != wrong
     for text, passes in ((right, True), (wrong, False)):
         copy.write_text(text)
         argv = [sys.executable, "-m", "pytest", "tests", "--script", copy, "-n", "0", "-q",

@@ -47,7 +47,9 @@ def test_acting_in_one_environment_gives_what_evaluate_gives(script, trained):
         returns.append(names["info"]["episode"]["r"])
     expected = script.evaluate(agent, script.make_envs(args, 10), seed=5)
     print(returns, expected)
-    assert [float(x) for x in returns] == pytest.approx(expected.tolist(), rel=1e-3)  # of 1 and of 10 rows
+    assert [float(x) for x in returns] == pytest.approx(
+        expected.tolist(), rel=1e-3
+    )  # of 1 and of 10 rows
 
 
 @pytest.mark.filterwarnings("ignore")

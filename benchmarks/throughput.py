@@ -1,7 +1,8 @@
-"""Speed of the scripts beside the bare environments, Stable-Baselines3 and an older version of
-ppo.py, on one thread each.
+"""Speed of the scripts beside the bare environments, CleanRL, Stable-Baselines3 and an older
+version of ppo.py, on one thread each.
 
 pip install stable-baselines3==2.9.2 matplotlib==3.11.2
+git clone https://github.com/vwxyzjn/cleanrl benchmarks/runs/cleanrl
 python benchmarks/throughput.py speed     results/speed.{csv,md}: steps a second
 python benchmarks/throughput.py solve     results/solve.{csv,md}: LunarLander-v3, time to 200
 python benchmarks/throughput.py scaling   results/scaling.{csv,md,png}: cost against sizes
@@ -69,6 +70,18 @@ def train(flags: str, script: Path = PPO) -> dict:
         "seconds_to_200": seconds_to_200,
         "start_up": started - start,
     }
+
+
+def cleanrl(env_id: str, steps: int) -> float:
+    """Steady steps a second of CleanRL's ppo.py, with its defaults."""
+    with TemporaryDirectory() as folder:
+        flags = ["--env-id", env_id, "--total-timesteps", steps, "--no-cuda"]
+        run([HERE / "runs/cleanrl/cleanrl/ppo.py", *flags], folder)
+        (path,) = Path(folder, "runs").iterdir()
+        events = EventAccumulator(str(path), size_guidance={"scalars": 0})
+        events.Reload()
+        first, *_, last = events.Scalars("charts/SPS")
+    return (last.step - first.step) / (last.wall_time - first.wall_time)
 
 
 def sb3(env_id: str, steps: int, settings: dict, seed: int = 1) -> dict:
@@ -162,6 +175,10 @@ def speed(rounds: int = 4) -> None:
             lambda: train(f"--env-id {cartpole} --total-timesteps 60000 {CLEANRL} {WITHOUT}"),
             ("environment", lambda: raw(cartpole, 4)),
         ),
+        f"{cartpole}, the same setting": (
+            lambda: train(f"--env-id {cartpole} --total-timesteps 60000 {CLEANRL} {WITHOUT}"),
+            ("CleanRL", lambda: cleanrl(cartpole, 30_000)),
+        ),
         f"{cartpole}, the same, normalised": (
             lambda: train(f"--env-id {cartpole} --total-timesteps 60000 {CLEANRL}"),
             ("environment", lambda: raw(cartpole, 4)),
@@ -169,6 +186,10 @@ def speed(rounds: int = 4) -> None:
         f"{lander}, CleanRL's setting": (
             lambda: train(f"--env-id {lander} --total-timesteps 50000 {CLEANRL} {WITHOUT}"),
             ("environment", lambda: raw(lander, 4)),
+        ),
+        f"{lander}, the same setting": (
+            lambda: train(f"--env-id {lander} --total-timesteps 50000 {CLEANRL} {WITHOUT}"),
+            ("CleanRL", lambda: cleanrl(lander, 30_000)),
         ),
         f"{lander}, the same, normalised": (
             lambda: train(f"--env-id {lander} --total-timesteps 50000 {CLEANRL}"),

@@ -22,6 +22,10 @@ from kill import check, kill_and_resume
 ENV_ID = {"ppo": "CartPole-v1", "ppo_continuous": "Pendulum-v1"}
 
 
+# Starts processes; its lines are the same in both scripts, as tests/test_project.py sees to.
+of_ppo_alone = pytest.mark.parametrize("script", ["ppo"], indirect=True)
+
+
 def small_env(script, name):
     return f"envs:{name}-v0" if script.__name__ == "ppo" else f"envs:{name}Box-v0"
 
@@ -203,6 +207,7 @@ def test_resuming_takes_the_checkpoint_too_and_tracks_nothing_unasked(
 # One run, one folder, one writer
 
 
+@of_ppo_alone
 def test_two_runs_that_start_together_have_two_folders(script, command, tmp_path):
     flags = ("--env-id", ENV_ID[script.__name__], "--total-timesteps", 1, "--exp-name", "a/b: c")
     processes = [command(*flags) for _ in range(2)]
@@ -216,12 +221,14 @@ def test_two_runs_that_start_together_have_two_folders(script, command, tmp_path
         assert {"args.json", "checkpoint.pt"} < {path.name for path in folder.iterdir()}
 
 
+@of_ppo_alone
 def test_a_name_that_is_too_long(script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(script.Refused, match="File name too long"):
         script.main(script.Args(env_id=ENV_ID[script.__name__], exp_name="x" * 300))
 
 
+@of_ppo_alone
 def test_a_second_writer_is_refused(script, command, tmp_path):
     env_id = ENV_ID[script.__name__]
     first = command("--env-id", env_id, "--checkpoint-interval", 1)
@@ -252,6 +259,7 @@ def resident_sizes(process, at):
                 return sizes
 
 
+@of_ppo_alone
 def test_memory_stays_flat(script, command):
     flags = ("--total-timesteps", 10**6, "--env-id", ENV_ID[script.__name__])
     early, late = resident_sizes(command(*flags), at=[10_000, 40_000])
@@ -267,6 +275,7 @@ def test_memory_stays_flat_over_5_million_steps(ppo, tmp_path):
     assert late < 1.05 * early
 
 
+@of_ppo_alone
 def test_curves_after_the_last_checkpoint_are_purged_on_resuming(script, trained, monkeypatch):
     """What a killed run had logged since: a step is there once, as the resumed run has it."""
     run = trained(total_timesteps=1000, eval_episodes=0)
@@ -278,6 +287,7 @@ def test_curves_after_the_last_checkpoint_are_purged_on_resuming(script, trained
     check(run)
 
 
+@of_ppo_alone
 def test_curves_and_checkpoint_are_on_the_disk_before_it_replaces_the_last(
     script, train, monkeypatch
 ):
@@ -363,6 +373,7 @@ def test_ctrl_c_sigterm_and_sighup_save_and_leave(script, command, tmp_path, num
     check(run, finished=False)
 
 
+@of_ppo_alone
 def test_a_second_ctrl_c_leaves_at_once_whatever_the_length_of_a_rollout(script, command, tmp_path):
     process = command("--env-id", ENV_ID[script.__name__], "--num-steps", 10**6, "--num-envs", 1)
     process.stdout.readline()
@@ -376,6 +387,7 @@ def test_a_second_ctrl_c_leaves_at_once_whatever_the_length_of_a_rollout(script,
     assert time.perf_counter() - start < 3
 
 
+@of_ppo_alone
 def test_a_program_that_catches_keyboard_interrupt(script, command, tmp_path):
     """main saves and ends there too, and the handlers that were there before are there after."""
     program = tmp_path / "program.py"
@@ -401,6 +413,7 @@ assert signal.getsignal(signal.SIGTERM) == handler
     assert load(run)["progress"]["global_step"] == read_run(run)["charts/SPS"][-1][0]
 
 
+@of_ppo_alone
 def test_signals_that_are_ignored_stay_ignored(script):
     """As under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -412,6 +425,7 @@ def test_signals_that_are_ignored_stay_ignored(script):
         signal.signal(signal.SIGHUP, before)
 
 
+@of_ppo_alone
 def test_a_signal_while_saving_waits_for_the_checkpoint(script, train, monkeypatch, tmp_path):
     replace, saved = os.replace, []
 
@@ -428,6 +442,7 @@ def test_a_signal_while_saving_waits_for_the_checkpoint(script, train, monkeypat
     assert not list(tmp_path.glob("*/runs/*/checkpoint.pt.tmp"))
 
 
+@of_ppo_alone
 def test_a_reader_that_goes_away_ends_the_run_with_its_checkpoint(script, command, tmp_path):
     process = command("--env-id", ENV_ID[script.__name__], "--checkpoint-interval", 10**6)
     for _ in range(3):
@@ -440,6 +455,7 @@ def test_a_reader_that_goes_away_ends_the_run_with_its_checkpoint(script, comman
     assert load(run)["progress"]["global_step"] == read_run(run)["charts/SPS"][-1][0]
 
 
+@of_ppo_alone
 def test_output_that_cannot_show_it_changes_nothing(script, command, tmp_path, monkeypatch):
     """Neither characters that are not ASCII, nor that there is no output at all."""
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
@@ -454,6 +470,7 @@ def test_output_that_cannot_show_it_changes_nothing(script, command, tmp_path, m
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
+@of_ppo_alone
 def test_async_ends_without_a_traceback(script, command, tmp_path, method):
     """At the end, and at a Ctrl-C, which reaches the processes of the environments as well."""
     program = tmp_path / "program.py"
@@ -479,6 +496,7 @@ if __name__ == "__main__":
     assert err.splitlines()[-1] == "KeyboardInterrupt"  # as the program does not catch it
 
 
+@of_ppo_alone
 def test_a_full_disk_leaves_the_last_checkpoint_whole(script, command, tmp_path):
     """After the first checkpoint no file may become as long as that."""
     process = command("--env-id", ENV_ID[script.__name__], "--checkpoint-interval", 2)
@@ -494,6 +512,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(script, command, tmp_path)
     assert zipfile.is_zipfile(checkpoint) and load(checkpoint.parent)["progress"]["global_step"] > 0
 
 
+@of_ppo_alone
 def test_a_folder_that_cannot_be_made(script, command, tmp_path):
     (tmp_path / "runs").write_text("a file")
     process = command("--env-id", ENV_ID[script.__name__])
@@ -516,11 +535,10 @@ def test_a_folder_that_cannot_be_made(script, command, tmp_path):
     ],
     ids=["observation", "reward", "error", "reset", "loss", "exit", "huge"],
 )
+@of_ppo_alone
 def test_what_breaks_is_named_and_the_last_checkpoint_stays(
     script, command, tmp_path, how, first_update, message
 ):
-    if script.__name__ != "ppo" and how in ("error", "reset", "exit", "huge"):
-        pytest.skip("the same lines as in ppo.py")
     env_id = small_env(script, f"Broken-{how}") if how != "loss" else ENV_ID[script.__name__]
     flags = ["--learning-rate", "1e30"] if how == "loss" else []
     process = command("--env-id", env_id, "--num-steps", 64, "--num-minibatches", 4,
@@ -552,6 +570,7 @@ def test_what_breaks_is_named_and_the_last_checkpoint_stays(
 # Videos and Weights & Biases
 
 
+@of_ppo_alone
 def test_videos_of_training_and_evaluation(script, trained, monkeypatch):
     from moviepy import VideoFileClip
 
@@ -601,14 +620,14 @@ def check_wandb(tmp_path, number_of_logs):
     return run
 
 
+@of_ppo_alone
 def test_weights_and_biases_offline(script, command, tmp_path, monkeypatch):
-    if script.__name__ != "ppo":
-        pytest.skip("the same lines as in ppo.py; takes a quarter of a minute")
     train_with_wandb(command, monkeypatch, "--total-timesteps", 3000)
     check_wandb(tmp_path, number_of_logs=1)
 
 
 @pytest.mark.slow
+@of_ppo_alone
 def test_weights_and_biases_goes_on_with_the_same_run(script, command, tmp_path, monkeypatch):
     env_id = ENV_ID[script.__name__]
     train_with_wandb(command, monkeypatch, "--env-id", env_id, "--total-timesteps", 3000)

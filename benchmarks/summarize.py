@@ -143,7 +143,14 @@ def flags(run: str, after: str) -> str:
 def variants() -> None:
     """Each beside the script as it is, in the order of variants.sh: of a patch its first sentence
     and its lines, else its flags."""
-    names = ("Taxi", "CartPoleWithoutVelocities", "MountainCar-c2=0", "MountainCar", "Breakout")
+    names = (
+        "Taxi",
+        "CartPoleWithoutVelocities",
+        "Breakout",
+        "DeepSea",
+        "MountainCar-c2=0",
+        "MountainCar",
+    )
     names += ("LunarLanderContinuous", "LunarLander")
     rows, curves = [], {}
     table = ["| | lines | seeds | mean [95% interval] | median | worst | best |"]
@@ -205,7 +212,6 @@ if __name__ == "__main__":
     elif what == "variants":
         variants()
     else:
-        best = f"`{flags('sweep/best', '--total-timesteps')}`"
-        compare(
-            "sweep", "", {"defaults": read_seeds("sweep/defaults"), best: read_seeds("sweep/best")}
-        )
+        best = f"`{flags('sweep/best', '--eval-episodes')}`"
+        runs = {"defaults": read_seeds("sweep/defaults"), best: read_seeds("sweep/best")}
+        compare("sweep", "setting", runs)

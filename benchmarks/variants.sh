@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The variants in benchmarks/variants, and some settings of flags, each beside the script as it is,
-# greedy return over 100 episodes: about an hour and a half on two cores. The images are MinAtar's:
+# greedy return over 100 episodes: about an hour on two cores. The images are MinAtar's:
 # pip install minatar==1.0.15. Writes benchmarks/results/variants.{csv,md} and variants_curves.csv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,20 +24,23 @@ run() {  # ENVIRONMENT NAME [flags]: the variant of that name, if there is one, 
 kind=ppo seeds=5
 id=Taxi-v4 steps=200000
 for name in base action_mask; do run Taxi $name; done
-id=environments:CartPoleWithoutVelocities-v1 steps=200000
-for name in base gru; do run CartPoleWithoutVelocities $name; done
+id=environments:CartPoleWithoutVelocities-v1 steps=300000 seeds=8
+for name in base gru; do run CartPoleWithoutVelocities $name --num-minibatches 4; done
+seeds=5
+id=environments:DeepSea-v0 steps=150000
+for name in base rnd; do run DeepSea $name --no-norm-reward; done
 id=MountainCar-v0 steps=500000
 for name in base rnd; do run MountainCar-c2=0 $name --ent-coef 0; done
 for name in base relu_critic tanh_actor; do run MountainCar $name; done
-id=environments:MinAtar/Breakout-v1 steps=1000000
+id=environments:MinAtar/Breakout-v1 steps=500000
 for name in base linear cnn; do run Breakout $name --no-norm-obs; done
 
 kind=ppo_continuous seeds=8
-id=LunarLanderContinuous-v3 steps=300000
+id=LunarLanderContinuous-v3 steps=200000
 for name in base continuous_{squashed,beta,state_std,rpo}; do run LunarLanderContinuous $name; done
 
 kind=ppo seeds=5
-id=LunarLander-v3 steps=500000
+id=LunarLander-v3 steps=300000
 for name in base network two_learning_rates adamw_warmup annealed dual_clip; do
     run LunarLander $name
 done

@@ -4,8 +4,8 @@
     python ppo.py --resume runs/NAME --eval-episodes 100 --capture-video
 
 (1) to (20) are the equations of README.md. Shapes: T steps a rollout, N environments, B valid
-samples of a rollout, M a minibatch, D observation size, H heads (action components). Left out:
-images, recurrence, action masks. ppo_continuous.py is this file for Box actions.
+samples of a rollout, M a minibatch, D observation size, H heads (action components). Images,
+recurrence, action masks: benchmarks/variants. ppo_continuous.py is this file for Box actions.
 """
 
 # /// script
@@ -224,9 +224,9 @@ def make_envs(args, num_envs):
     space, actions = envs.single_observation_space, envs.single_action_space
     if not isinstance(space, Box) or len(space.shape) != 1:
         envs = FlattenObservation(envs)
-    D, mode = envs.single_observation_space.shape, envs.metadata.get("autoreset_mode")
+    shape, mode = envs.single_observation_space.shape, envs.metadata.get("autoreset_mode")
     is_image = space.dtype == np.uint8 and len(space.shape) > 1
-    seen = D and 0 not in D and not is_image
+    seen = shape and 0 not in shape and not is_image
     acts = isinstance(actions, Discrete | MultiDiscrete) and 0 not in actions.shape
     if not seen or not acts or mode != gym.vector.AutoresetMode.NEXT_STEP:
         raise Refused(
@@ -657,7 +657,7 @@ def main(args):
                 "values": values[:-1],
             }
             batch = {k: torch.as_tensor(x, device=device)[valid] for k, x in rollout.items()}
-            logged = []
+            explained, logged = explained_variance(batch["values"], batch["returns"]), []
             for _ in range(args.update_epochs):
                 for indices in minibatch_indices(B, M).to(device):
                     minibatch = {k: x[indices] for k, x in batch.items()}
@@ -674,8 +674,7 @@ def main(args):
             progress.update += 1
 
             metrics["charts/learning_rate"] = optimizer.param_groups[0]["lr"]
-            explained = explained_variance(batch["values"], batch["returns"]).item()
-            metrics["losses/explained_variance"] = explained
+            metrics["losses/explained_variance"] = explained.item()
             log(run, args, metrics, episodic_return[dones], episodic_length[dones])
             finished = run.stop or progress.global_step >= args.total_timesteps
             if finished or progress.update % args.checkpoint_interval == 0:

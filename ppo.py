@@ -27,6 +27,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).read_bytes()  # what runs: read before the imports, which take seconds
 
+import copy
 import fcntl
 import json
 import math
@@ -48,7 +49,7 @@ import torch
 import tyro
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.wrappers.vector import FlattenObservation, RecordVideo
-from torch import nn
+from torch import distributed, nn
 from torch.utils.tensorboard import SummaryWriter
 
 
@@ -286,11 +287,11 @@ class Agent(nn.Module):
         return obs.float()
 
     @torch.inference_mode()
-    def scale_rewards(self, rewards, sums, count):
-        """(18) r ← clip(r / √(Var R + 1e-8), ±10), once the sums R[count] count; all (T, N)."""
+    def scale_rewards(self, rewards, sums):
+        """(18) r ← clip(r / √(Var R + 1e-8), ±10), (T, N) -> (T, N), once the sums R (B,) count."""
         require_finite("reward of environment", rewards.T)
         if self.return_moments is not None:
-            update_moments(self.return_moments, sums.reshape(-1, 1), count.ravel())
+            update_moments(self.return_moments, sums[:, None], np.ones(len(sums)))
             n, _, m2 = self.return_moments.numpy(force=True)
             rewards = (rewards / np.sqrt(m2 / n + 1e-8)).clip(-10, 10)
         return rewards
@@ -412,9 +413,28 @@ def ppo_loss(agent, args, *, obs, actions, logprobs, advantages, returns, values
     }
 
 
-def minibatch_indices(B, M):
-    """A shuffle of B samples, (⌈B / M⌉, M), whose last row is filled up from its start."""
-    return torch.randperm(B)[torch.arange(math.ceil(B / M) * M) % B].view(-1, M)
+def minibatch_indices(B, largest, M):
+    """A shuffle of B samples, (⌈largest / M⌉, M), filled up from its start; largest of any B."""
+    return torch.randperm(B)[torch.arange(math.ceil(largest / M) * M) % B].view(-1, M)
+
+
+def gather(*values):
+    """The values of all processes that torchrun started, by rank; without it, of this one alone."""
+    of_each = [values]
+    if distributed.is_initialized():
+        of_each = [None] * distributed.get_world_size()
+        distributed.all_gather_object(of_each, values)
+    return zip(*of_each, strict=True)
+
+
+def average(agent, terms):
+    """Gradients and terms of the loss over all those processes, in place and as one vector."""
+    if distributed.is_initialized():
+        gradients = [p.grad for p in agent.parameters() if p.grad is not None]
+        tensors = [*gradients, *terms.values()]
+        total = nn.utils.parameters_to_vector(tensors)
+        distributed.all_reduce(total)
+        nn.utils.vector_to_parameters(total / distributed.get_world_size(), tensors)
 
 
 def mean_of(logged):
@@ -476,8 +496,21 @@ def save(run, args, agent, optimizer):
         os.replace(temporary, path)
 
 
+def restore(progress, args, agent, optimizer):
+    """Go on where the checkpoint of --resume, if any, was saved."""
+    if args.resume is None:
+        return
+    checkpoint = load_checkpoint(args.resume)
+    with in_one_line(f"--resume {args.resume} does not fit", Exception):
+        agent.load_state_dict(checkpoint["agent"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        torch.set_rng_state(checkpoint["rng"])
+        vars(progress).update(checkpoint["progress"])
+    torch.cuda.manual_seed_all(args.seed + progress.global_step)
+
+
 @contextmanager
-def open_run(args, agent, optimizer):
+def open_run(args, rank, agent, optimizer):
     """Yield a run: its folder, curves and progress, and the list `stop` of signals to end it.
 
     The folder is a new one or that of --resume; no other process writes to it meanwhile.
@@ -485,6 +518,12 @@ def open_run(args, agent, optimizer):
     progress = SimpleNamespace(
         global_step=0, update=0, wall_time=0.0, recent_returns=[], saved_step=None
     )
+    run = SimpleNamespace(progress=progress)
+    if rank > 0:  # of torchrun's processes the first alone writes
+        with deferred_signals() as run.stop:
+            restore(progress, args, agent, optimizer)
+            yield run
+        return
     if args.resume:
         folder = Path(args.resume.removesuffix("checkpoint.pt"))
     else:
@@ -492,18 +531,11 @@ def open_run(args, agent, optimizer):
         folder = Path("runs", re.sub(r"[^\w.-]", "-", name))
         with in_one_line("no folder for the run", OSError):
             folder.mkdir(parents=True)
-    run = SimpleNamespace(folder=folder, progress=progress)
+    run.folder = folder
     with deferred_signals() as run.stop, open(folder / "lock", "a") as lock:
         with in_one_line(f"{folder}: another process is writing to it", BlockingIOError):
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if args.resume:
-            checkpoint = load_checkpoint(args.resume)
-            with in_one_line(f"--resume {args.resume} does not fit", Exception):
-                agent.load_state_dict(checkpoint["agent"])
-                optimizer.load_state_dict(checkpoint["optimizer"])
-                torch.set_rng_state(checkpoint["rng"])
-                vars(progress).update(checkpoint["progress"])
-            torch.cuda.manual_seed_all(args.seed + progress.global_step)
+        restore(progress, args, agent, optimizer)
         tracker = track(folder, args) if args.track else nullcontext()
         resume = f"python {os.path.relpath(__file__)} --resume {folder}"
         show(f"{folder}, to go on with it: {resume}")
@@ -576,13 +608,19 @@ def report(run, args, agent, seed):
 
 
 def set_up_torch(args):
-    """Threads, determinism and seed; returns the device."""
+    """Threads, determinism, seed and processes; returns the device and this process's rank."""
     torch.set_num_threads(args.num_threads)
     torch.backends.cudnn.deterministic = args.torch_deterministic
     torch.manual_seed(args.seed)
     if args.cuda and not torch.cuda.is_available():
         raise Refused("--cuda: torch finds no GPU")
-    return torch.device("cuda" if args.cuda else "cpu")
+    rank = 0
+    if distributed.is_torchelastic_launched():  # by torchrun
+        if args.cuda:
+            torch.cuda.set_device(distributed.get_node_local_rank())
+        distributed.init_process_group()
+        rank = distributed.get_rank()
+    return torch.device("cuda" if args.cuda else "cpu"), rank
 
 
 def main(args):
@@ -590,9 +628,10 @@ def main(args):
     M = math.ceil(T * N / args.num_minibatches)
     if args.num_minibatches > T * N:
         raise Refused(f"--num-minibatches {args.num_minibatches}: allowed is at most T*N = {T * N}")
-    device = set_up_torch(args)
+    device, rank = set_up_torch(args)
     # Environment i gets env_seed + i: seeds 1 and 2 must not share environments, nor evaluation.
-    env_seed, eval_seed = (np.random.SeedSequence(args.seed).generate_state(2) >> 1).tolist()
+    seeds = np.random.SeedSequence([args.seed, rank])
+    env_seed, eval_seed = (seeds.generate_state(2) >> 1).tolist()
     envs = make_envs(args, N)
     agent = Agent(envs, args).to(device)
     optimizer = torch.optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
@@ -606,22 +645,26 @@ def main(args):
     rewards, discounted, episodic_return, episodic_length = np.zeros((4, T, N))
     next_valid = np.ones(N, dtype=bool)
 
-    with open_run(args, agent, optimizer) as run:
+    with open_run(args, rank, agent, optimizer) as run:
         progress = run.progress
         finished = progress.global_step >= args.total_timesteps
         if args.capture_video and not finished:
             envs = RecordVideo(envs, f"{run.folder}/videos/train-{progress.global_step}", **VIDEO)
         next_obs, infos = envs.reset(seed=env_seed + progress.global_step)
+        if rank > 0:
+            torch.manual_seed(env_seed + progress.global_step)  # the weights were those of all
         while not finished:
             # (19) α = α₀ (1 − global_step / total_timesteps)
             fraction_left = 1 - args.anneal_lr * progress.global_step / args.total_timesteps
             for group, initial_lr in zip(optimizer.param_groups, initial_lrs, strict=True):
                 group["lr"] = initial_lr * fraction_left
 
+            seen, moments = [], copy.deepcopy(agent.obs_moments)
             # Rollout, with only what the environment needs in the loop.
             for t in range(T):
                 # (16) valid_t = 1 − done_{t−1}: the step after an episode's end only resets.
                 valid[t] = next_valid
+                seen.append(next_obs)
                 obs[t] = agent.normalize_obs(next_obs, count=next_valid)
                 actions[t] = agent.act(obs[t])
                 step = envs.step(agent.to_env(actions[t]))
@@ -630,16 +673,21 @@ def main(args):
                 next_valid = ~dones[t]
             obs[T] = agent.normalize_obs(next_obs)
             B = int(valid.sum())
-            progress.global_step += B
             # Of the running episodes: R of (18); with γ = 1 the return and, of ones, the length.
             discounted = running_sum(rewards, valid, discounted[-1], args.gamma)
             episodic_return = running_sum(rewards, valid, episodic_return[-1], 1.0)
             episodic_length = running_sum(np.ones((T, N)), valid, episodic_length[-1], 1.0)
-            if B == 0:
+            samples, sums, seen_by_all = gather(B, discounted[valid], np.stack(seen)[valid])
+            progress.global_step += sum(samples)
+            if len(samples) > 1 and args.norm_obs:
+                # Not what this process saw moves the statistics, but what all of them did.
+                agent.obs_moments = moments
+                update_moments(moments, np.concatenate(seen_by_all), np.ones(sum(samples)))
+            if 0 in samples:
                 continue  # with one environment and one step, a rollout can be a mere reset
 
             # Advantages, once per rollout.
-            scaled_rewards = agent.scale_rewards(rewards, discounted, valid)
+            scaled_rewards = agent.scale_rewards(rewards, np.concatenate(sums))
             with torch.no_grad():
                 values = agent.value(obs).numpy(force=True)
                 logprobs, _ = log_prob_and_entropy(agent.policy(obs[:-1]), actions)
@@ -659,11 +707,12 @@ def main(args):
             batch = {k: torch.as_tensor(x, device=device)[valid] for k, x in rollout.items()}
             explained, logged = explained_variance(batch["values"], batch["returns"]), []
             for _ in range(args.update_epochs):
-                for indices in minibatch_indices(B, M).to(device):
+                for indices in minibatch_indices(B, max(samples), M).to(device):
                     minibatch = {k: x[indices] for k, x in batch.items()}
                     loss, terms = minibatch_loss(agent, args, **minibatch)
                     optimizer.zero_grad()
                     loss.backward()
+                    average(agent, terms)
                     # (13) g ← g · min(1, g_max / ‖g‖₂)
                     grad_norm = nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)
                     optimizer.step()
@@ -674,14 +723,19 @@ def main(args):
             progress.update += 1
 
             metrics["charts/learning_rate"] = optimizer.param_groups[0]["lr"]
-            metrics["losses/explained_variance"] = explained.item()
-            log(run, args, metrics, episodic_return[dones], episodic_length[dones])
-            finished = run.stop or progress.global_step >= args.total_timesteps
-            if finished or progress.update % args.checkpoint_interval == 0:
-                save(run, args, agent, optimizer)
+            here = run.stop, explained.item(), episodic_return[dones], episodic_length[dones]
+            stops, explained, returns, lengths = gather(*here)
+            metrics["losses/explained_variance"] = np.mean(explained)
+            finished = any(stops) or progress.global_step >= args.total_timesteps
+            if rank == 0:
+                log(run, args, metrics, np.concatenate(returns), np.concatenate(lengths))
+                if finished or progress.update % args.checkpoint_interval == 0:
+                    save(run, args, agent, optimizer)
 
         envs.close()
-        if not run.stop:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+        if rank == 0 and not run.stop:
             report(run, args, agent, eval_seed)
 
 

@@ -6,15 +6,20 @@ git clone https://github.com/vwxyzjn/cleanrl benchmarks/runs/cleanrl
 python benchmarks/throughput.py speed     results/speed.{csv,md}: steps a second
 python benchmarks/throughput.py solve     results/solve.{csv,md}: LunarLander-v3, time to 200
 python benchmarks/throughput.py scaling   results/scaling.{csv,md,png}: cost against sizes
+python benchmarks/throughput.py processes results/processes.{csv,md}: torchrun, time to 200
+python benchmarks/throughput.py splits    results/splits.{csv,md}: the same of more settings
+python benchmarks/throughput.py parts     results/parts.{csv,md}: torchrun, seconds of an update
 
 Each measurement is a process of its own. Figures that are compared stand in the same row and were
-measured in turns, on a machine that did nothing else; solve uses two cores, the others one.
+measured in turns, on a machine that did nothing else; solve and what runs torchrun use two cores,
+the others one.
 """
 
 import csv
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -37,6 +42,7 @@ SB3_ZOO = {"n_envs": 16, "n_steps": 1024, "batch_size": 64, "n_epochs": 4}
 SB3_ZOO |= {"gae_lambda": 0.98, "gamma": 0.999, "ent_coef": 0.01}
 SB3_OWN = "--num-envs 1 --num-steps 2048 --num-minibatches 32 --update-epochs 10"
 SB3_DEFAULTS = {"n_envs": 1, "n_steps": 2048, "batch_size": 64, "n_epochs": 10}
+NETWORK_LATENCY = 0.05  # ms a message between hosts, an assumption: TCP in one data centre
 OLDER = "11c8902"  # the last commit whose rollout was in NumPy, with one vector of parameters
 
 
@@ -68,6 +74,37 @@ def train(flags: str, script: Path = PPO) -> dict:
         "memory": memory / 1024,
         "steps_to_200": steps_to_200,
         "seconds_to_200": seconds_to_200,
+        "start_up": started - start,
+    }
+
+
+def until_200(processes: int, flags: str) -> dict:
+    """One run of ours on LunarLander-v3, ended once the last 100 episodes have a mean of 200."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
+    command = [*launch, PPO] if processes > 1 else [PPO]
+    command += ["--env-id", "LunarLander-v3", "--eval-episodes", 0, *flags.split()]
+    with TemporaryDirectory() as folder:
+        start = time.time()
+        options = {"cwd": folder, "env": {**os.environ, **ONE_THREAD}, "text": True}
+        options |= {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen([sys.executable, *map(str, command)], **options)
+        for line in process.stdout:
+            mean = line.split()[-1]
+            if "return" in line and mean != "-" and float(mean) >= 200:
+                process.send_signal(signal.SIGINT)
+        process.wait()
+        (path,) = Path(folder, "runs").iterdir()
+        events = EventAccumulator(str(path), size_guidance={"scalars": 0})
+        events.Reload()
+        scalars = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+        started = events.Tensors("args/text_summary")[0].wall_time
+    first, *_, last = scalars["charts/wall_time"]
+    steps, seconds = time_to_200(scalars) or (None, last.value)
+    return {
+        "sps": (last.step - first.step) / (last.value - first.value),
+        "update": (last.value - first.value) / (len(scalars["charts/wall_time"]) - 1),
+        "steps_to_200": steps,
+        "seconds_to_200": seconds,
         "start_up": started - start,
     }
 
@@ -357,6 +394,119 @@ def scaling(rounds: int = 3) -> None:
     write("scaling", ["axis", "size", "steps_s", "memory_mib"], rows, table)
 
 
+DEFAULTS = [(1, ""), (2, "")]
+SPLITS = [
+    *DEFAULTS,
+    (3, ""),
+    (4, ""),
+    (2, "--num-steps 32"),
+    (2, "--num-envs 8"),
+    (2, "--num-minibatches 16"),
+    (2, "--learning-rate 3e-3"),
+    (2, "--update-epochs 6"),
+]
+
+
+def splits() -> None:
+    compare_processes("splits", SPLITS, range(101, 109))
+
+
+def processes() -> None:
+    compare_processes("processes", DEFAULTS, range(1, 21))
+
+
+def compare_processes(name: str, settings: list[tuple[int, str]], seeds: range) -> None:
+    """Each number of processes with its flags, in turns; ratios are to the first's, by seed."""
+    finished = HERE / "runs" / "processes"
+    finished.mkdir(parents=True, exist_ok=True)
+    results = {setting: [] for setting in settings}
+    for seed in seeds:
+        for number, flags in settings:
+            path = finished / f"{number} {flags} {seed}.json"  # remove it to measure again
+            if not path.exists():
+                path.write_text(json.dumps(until_200(number, f"{flags} --seed {seed}")))
+            results[number, flags].append(json.loads(path.read_text()))
+            print(number, flags, seed, results[number, flags][-1], flush=True)
+    table = ["| processes | each with | steps/s | ratio [range] | solved | steps to 200 |"]
+    table[0] += " seconds to 200 | ratio | start-up, s |"
+    table.append("|---" * 9 + "|")
+    header = ["processes", "flags", "seed", "steps_s", "steps_to_200", "seconds_to_200", "start_up"]
+    rows, one = [], settings[0]
+
+    def column(setting, key):
+        """Of all seeds, infinite where a run did not get to 200."""
+        unsolved = key.endswith("_200")
+        return np.array(
+            [np.inf if unsolved and x["steps_to_200"] is None else x[key] for x in results[setting]]
+        )
+
+    for setting in settings:
+        number, flags = setting
+        for seed, x in zip(seeds, results[setting], strict=True):
+            rounded = (round(x[key], 1) for key in ("seconds_to_200", "start_up"))
+            rows.append([*setting, seed, round(x["sps"]), x["steps_to_200"], *rounded])
+        faster = column(setting, "sps") / column(one, "sps")
+        steps, seconds = (column(setting, f"{key}_to_200") for key in ("steps", "seconds"))
+        table.append(
+            f"| {number} | {f'`{flags}`' if flags else 'the defaults'}"
+            f" | {np.median(column(setting, 'sps')):,.0f}"
+            f" | {np.median(faster):.2f} [{faster.min():.2f}, {faster.max():.2f}]"
+            f" | {np.isfinite(steps).sum()} of {len(steps)} | {np.median(steps):,.0f}"
+            f" | {np.median(seconds):.1f}"
+            f" | {np.median(seconds) / np.median(column(one, 'seconds_to_200')):.2f}"
+            f" | {np.median(column(setting, 'start_up')):.1f} |"
+        )
+    table += [
+        "",
+        f"LunarLander-v3, seeds {seeds[0]} to {seeds[-1]}, medians; one thread a process.",
+    ]
+    write(name, header, rows, table)
+
+
+def parts(rounds: int = 3) -> None:
+    """Seconds of an update = rollout and advantages + minibatches * (loss and step + all-reduce).
+
+    The two terms from runs of 1 and of 8 epochs, the all-reduce from what a minibatch takes more
+    than with one process; with more processes than cores that holds waiting for a core, too.
+    """
+    rows, epochs = [], (1, 8)
+    for round_ in range(rounds):
+        for number in (1, 2, 3, 4):
+            updates = [
+                until_200(number, f"--total-timesteps {80_000 * number} --update-epochs {x}")
+                for x in epochs
+            ]
+            rows.append([number, round_ + 1, *(round(1000 * x["update"], 2) for x in updates)])
+            print(*rows[-1], flush=True)
+    table = ["| processes | rollout, ms | a minibatch, ms | of it all-reduce, ms | update, ms |"]
+    table[0] += " steps/s |"
+    table.append("|---" * 6 + "|")
+    M = default("num_minibatches")
+    samples, K = default("num_steps") * default("num_envs"), default("update_epochs")
+    measured = {}
+
+    def add(name, number, rollout, minibatch):
+        update, extra = rollout + K * M * minibatch, minibatch - measured[1][1]
+        table.append(
+            f"| {name} | {rollout:.1f} | {minibatch:.2f} | {extra:.2f} | {update:.1f}"
+            f" | {number * samples / update * 1000:,.0f} |"
+        )
+
+    for number in (1, 2, 3, 4):
+        low, high = np.median([row[2:] for row in rows if row[0] == number], axis=0)
+        minibatch = (high - low) / ((epochs[1] - epochs[0]) * M)
+        measured[number] = low - M * epochs[0] * minibatch, minibatch
+        add(number, number, *measured[number])
+    # A ring passes 2 (P - 1) messages; 2 processes on one machine have measured the rest.
+    for number in (8, 64):
+        latency = 2 * (number - 2) * NETWORK_LATENCY
+        rollout, minibatch = measured[2]
+        add(f"{number} hosts, on paper", number, rollout + latency, minibatch + latency)
+    table += ["", f"LunarLander-v3, the defaults, medians of {rounds} runs, one thread a process."]
+    write("parts", ["processes", "round", "ms_1_epoch", "ms_8_epochs"], rows, table)
+
+
 if __name__ == "__main__":
     commands = {"speed": speed, "solve": solve, "scaling": scaling, "sb3": sb3_process}
+    commands |= {"processes": processes, "splits": splits, "parts": parts}
     commands[sys.argv[1]](*sys.argv[2:])

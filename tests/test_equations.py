@@ -463,8 +463,8 @@ def test_17_18_can_be_switched_off(script):
     agent, envs = make_agent(script, ENV[script.__name__], norm_obs=False, norm_reward=False)
     obs = np.full((3, envs.single_observation_space.shape[0]), 123.0)
     assert agent.normalize_obs(obs, count=np.ones(3, bool)).tolist() == obs.tolist()
-    rewards, valid = np.full((2, 3), 99.0), np.ones((2, 3), dtype=bool)
-    assert agent.scale_rewards(rewards, rewards, valid).tolist() == rewards.tolist()
+    rewards = np.full((2, 3), 99.0)
+    assert agent.scale_rewards(rewards, rewards.ravel()).tolist() == rewards.tolist()
 
 
 def test_18_discounted_sums_against_plain_python(script):
@@ -487,11 +487,10 @@ def test_18_rewards_are_divided_by_the_deviation_of_the_discounted_return(script
         rewards, discounted = 50 * rng.normal(size=(4, 3)), 100 + 20 * rng.normal(size=(4, 3))
         valid = rng.random((4, 3)) < 0.7
         seen.extend(discounted[valid])
-        scaled = agent.scale_rewards(rewards, discounted, valid)
+        scaled = agent.scale_rewards(rewards, discounted[valid])
         expected = np.clip(rewards / np.sqrt(np.var(seen) + 1e-8), -10, 10)
         assert scaled == pytest.approx(expected, rel=1e-5)
-    none = np.zeros((1, 3), dtype=bool)
-    assert agent.scale_rewards(np.full((1, 3), 1e9), none, none).tolist() == [[10.0] * 3]
+    assert agent.scale_rewards(np.full((1, 3), 1e9), np.zeros(0)).tolist() == [[10.0] * 3]
 
 
 # The networks and the action spaces

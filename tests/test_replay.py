@@ -104,8 +104,8 @@ def record(script, train, monkeypatch):
         run.gae.append(copy.deepcopy(args))
         return gae(*args)
 
-    def record_shuffle(B, M):
-        run.shuffles.append(minibatch_indices(B, M))
+    def record_shuffle(*args):
+        run.shuffles.append(minibatch_indices(*args))
         return run.shuffles[-1]
 
     def record_checkpoint(run_of_main, *args):

@@ -542,11 +542,13 @@ def test_what_breaks_is_named_and_the_last_checkpoint_stays(
     env_id = small_env(script, f"Broken-{how}") if how != "loss" else ENV_ID[script.__name__]
     flags = ["--learning-rate", "1e30"] if how == "loss" else []
     process = command("--env-id", env_id, "--num-steps", 64, "--num-minibatches", 4,
-                      "--checkpoint-interval", 1, *flags)  # fmt: skip
+                      "--checkpoint-interval", 1, "--total-timesteps", 20_000, *flags)  # fmt: skip
     _, err = process.communicate()
     (run,) = (tmp_path / "runs").iterdir()
     lines = [line for line in err.splitlines() if line.strip() and "gymnasium" not in line]
-    (place,) = [line for line in lines if line.startswith("failed after step ")]
+    places = [line for line in lines if line.startswith("failed after step ")]
+    assert len(places) == 1
+    place = places[0]
     last_line = lines[-1]
     assert process.returncode == 1
     assert message in (err if how == "error" else last_line)

@@ -24,5 +24,3 @@ class Pool(gym.vector.VectorEnv):
 
     def step(self, actions):
         return self.pool.step(actions)
-
-

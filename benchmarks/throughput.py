@@ -397,10 +397,13 @@ def scaling(rounds: int = 3) -> None:
 DEFAULTS = [(1, ""), (2, "")]
 SPLITS = [
     *DEFAULTS,
+    (1, "--learning-rate 3e-3"),
+    (2, "--learning-rate 3e-3"),
+    (2, "--num-minibatches 4"),
+    (2, "--num-minibatches 4 --learning-rate 3e-3"),
+    (2, "--num-minibatches 16"),
     (2, "--num-steps 32"),
     (2, "--num-envs 8"),
-    (2, "--num-minibatches 16"),
-    (2, "--learning-rate 3e-3"),
 ]
 
 

@@ -46,6 +46,7 @@ from typing import Annotated, Literal
 import gymnasium as gym
 import numpy as np
 import torch
+import torch.distributed.nn  # now: imported later, by torch.optim, it keeps the process group
 import tyro
 from gymnasium.spaces import Box
 from gymnasium.wrappers.vector import FlattenObservation, RecordVideo
@@ -620,6 +621,10 @@ def set_up_torch(args):
         raise Refused("--cuda: torch finds no GPU")
     rank = 0
     if distributed.is_torchelastic_launched():  # by torchrun
+        # Restarted, they may look for those that died: pytorch/pytorch issue 135712.
+        shared_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        if shared_store and os.environ["TORCHELASTIC_MAX_RESTARTS"] != "0":
+            raise Refused("--max-restarts: needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, see README")
         if args.cuda:
             torch.cuda.set_device(distributed.get_node_local_rank())
         distributed.init_process_group()

@@ -1,7 +1,7 @@
 """Speed of the scripts beside the bare environments, CleanRL, Stable-Baselines3 and an older
 version of ppo.py, on one thread each.
 
-pip install stable-baselines3==2.9.2 matplotlib==3.11.2
+pip install stable-baselines3==2.9.2 matplotlib==3.11.2 envpool==1.2.5
 git clone https://github.com/vwxyzjn/cleanrl benchmarks/runs/cleanrl
 python benchmarks/throughput.py speed     results/speed.{csv,md}: steps a second
 python benchmarks/throughput.py solve     results/solve.{csv,md}: LunarLander-v3, time to 200
@@ -9,6 +9,7 @@ python benchmarks/throughput.py scaling   results/scaling.{csv,md,png}: cost aga
 python benchmarks/throughput.py processes results/processes.{csv,md}: torchrun, time to 200
 python benchmarks/throughput.py splits    results/splits.{csv,md}: the same of more settings
 python benchmarks/throughput.py parts     results/parts.{csv,md}: torchrun, seconds of an update
+python benchmarks/throughput.py envpool   results/envpool.{csv,md}: EnvPool beside Gymnasium
 
 Each measurement is a process of its own. Figures that are compared stand in the same row and were
 measured in turns, on a machine that did nothing else; solve and what runs torchrun use two cores,
@@ -506,7 +507,38 @@ def parts(rounds: int = 3) -> None:
     write("parts", ["processes", "round", "ms_1_epoch", "ms_8_epochs"], rows, table)
 
 
+def envpool(rounds: int = 3) -> None:
+    """Steps a second of the vector environment alone, and of training with the defaults."""
+    cases = [("CartPole-v1", 16), ("CartPole-v1", 64), ("LunarLander-v3", 16)]
+    cases += [("LunarLander-v3", 64), ("HalfCheetah-v5", 16), ("HalfCheetah-v5", 64)]
+    rows = []
+    for round_ in range(rounds):
+        for env_id, N in cases:
+            row = [env_id, N, round_ + 1, raw(env_id, N)]
+            for threads in "12":
+                os.environ["ENVPOOL_THREADS"] = threads
+                row.append(raw(f"envpool_envs:{env_id}", N))
+            continuous = HERE.parent / "ppo_continuous.py"
+            script = continuous if env_id.startswith("Half") else PPO
+            os.environ["ENVPOOL_THREADS"] = "1"
+            for name in (env_id, f"envpool_envs:{env_id}"):
+                flags = f"--env-id {name} --num-envs {N} --total-timesteps {40 * 64 * N}"
+                row.append(train(flags, script)["sps"])
+            rows.append([*row[:3], *map(round, row[3:])])
+            print(*rows[-1], flush=True)
+    table = ["| | N | Gymnasium | EnvPool | with 2 threads | training | with EnvPool | ratio |"]
+    table.append("|---" * 8 + "|")
+    for env_id, N in cases:
+        medians = np.median([row[3:] for row in rows if row[:2] == [env_id, N]], axis=0)
+        cells = [f"{x:,.0f}" for x in medians] + [f"{medians[4] / medians[3]:.2f}"]
+        table.append(f"| {env_id} | {N} | {' | '.join(cells)} |")
+    table += ["", "Steps/s of the environments alone, and of training on one thread with N of them"]
+    table[-1] += f" and\nthe defaults otherwise; medians of {rounds} rounds. EnvPool 1.2.5."
+    header = ["environment", "num_envs", "round", "gymnasium", "envpool", "envpool_2_threads"]
+    write("envpool", [*header, "training", "training_envpool"], rows, table)
+
+
 if __name__ == "__main__":
     commands = {"speed": speed, "solve": solve, "scaling": scaling, "sb3": sb3_process}
-    commands |= {"processes": processes, "splits": splits, "parts": parts}
+    commands |= {"processes": processes, "splits": splits, "parts": parts, "envpool": envpool}
     commands[sys.argv[1]](*sys.argv[2:])

@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, read_run
 
 
 def test_shell_scripts_parse():
@@ -67,3 +68,55 @@ def test_the_update_waits_for_no_number(script, train, monkeypatch):
               num_minibatches=numbers[0], update_epochs=numbers[1])  # fmt: skip
         counts.append(len(reads))
     assert counts[1] == counts[0] and counts[2] - counts[1] == 4 * 6
+
+
+@pytest.fixture
+def with_envpool(tmp_path, monkeypatch):
+    """Runs python in an empty folder, with benchmarks/envpool_envs.py to be imported."""
+    pytest.importorskip("envpool")
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "benchmarks")}
+
+    def run(name, *command):
+        (tmp_path / name).mkdir()
+        options = {"cwd": tmp_path / name, "env": environment, "check": True, "text": True}
+        subprocess.run([sys.executable, *map(str, command)], **options)
+        return tmp_path / name
+
+    return run
+
+
+def test_envpool_learns_and_takes_the_seed(with_envpool):
+    def train(name, seed):
+        flags = ["--env-id", "envpool_envs:CartPole-v1", "--seed", seed]
+        folder = with_envpool(name, ROOT / "ppo.py", *flags, "--total-timesteps", 40_000)
+        return read_run(next(folder.glob("runs/*")))
+
+    runs = [train("first", 1), train("again", 1), train("other", 2)]
+    losses = [run["losses/policy_loss"] for run in runs]
+    assert losses[0] == losses[1] != losses[2]
+    assert all(run["eval/episodic_return"][0][1] > 300 for run in runs)
+
+
+def test_envpool_resets_on_the_step_after_an_end(with_envpool):
+    """That step has the reset observation, no reward and no end, whatever the action."""
+    with_envpool(
+        "steps",
+        "-c",
+        """
+import gymnasium as gym
+import numpy as np
+
+for env_id, longest in (("CartPole-v1", 500), ("LunarLander-v3", 1000)):
+    envs = gym.make_vec("envpool_envs:" + env_id, 4)
+    envs.action_space.seed(1)
+    envs.reset(seed=1)
+    done, ends = np.zeros(4, bool), 0
+    while ends < 20:
+        obs, reward, terminated, truncated, infos = envs.step(envs.action_space.sample())
+        assert (infos["elapsed_step"][done] == 0).all() and (reward[done] == 0).all()
+        assert (infos["elapsed_step"][~done] > 0).all() and (infos["elapsed_step"] <= longest).all()
+        assert not (terminated | truncated)[done].any()
+        done = terminated | truncated
+        ends += done.sum()
+""",
+    )

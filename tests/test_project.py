@@ -23,7 +23,7 @@ def test_size_in_tokens(script):
             for token in tokenize.tokenize(file.readline)
             if token.type not in left_out and not token.string.startswith('"""')
         ]
-    assert len(tokens) <= 5200
+    assert len(tokens) <= 5250
     assert len(tokens) / len({token.start[0] for token in tokens}) <= 10.5
 
 
@@ -103,6 +103,14 @@ def test_the_readme_names_files_and_flags_that_exist():
     flags = {"--" + name.replace("_", "-") for name in fields}
     flags |= {flag.replace("--", "--no-") for flag in flags}
     flags |= {"--help", "--logdir", "--slow", "--script", "--upgrade"}  # not the scripts'
+    flags |= {
+        "--standalone",
+        "--nproc-per-node",
+        "--max-restarts",
+        "--nnodes",
+        "--rdzv-backend",
+        "--rdzv-endpoint",
+    }
     for flag in re.findall(r"--[a-z][a-z-]+", readme):
         assert flag in flags, flag
 

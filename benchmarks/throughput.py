@@ -7,7 +7,7 @@ python benchmarks/throughput.py speed     results/speed.{csv,md}: steps a second
 python benchmarks/throughput.py solve     results/solve.{csv,md}: LunarLander-v3, time to 200
 python benchmarks/throughput.py scaling   results/scaling.{csv,md,png}: cost against sizes
 python benchmarks/throughput.py processes results/processes.{csv,md}: torchrun, time to 200
-python benchmarks/throughput.py splits    results/splits.{csv,md}: the same of more settings
+python benchmarks/throughput.py splits    results/{splits,more_splits}.{csv,md}: other settings
 python benchmarks/throughput.py parts     results/parts.{csv,md}: torchrun, seconds of an update
 python benchmarks/throughput.py envpool   results/envpool.{csv,md}: EnvPool beside Gymnasium
 
@@ -395,34 +395,45 @@ def scaling(rounds: int = 3) -> None:
     write("scaling", ["axis", "size", "steps_s", "memory_mib"], rows, table)
 
 
-DEFAULTS = [(1, ""), (2, "")]
+PROCESSES = [
+    (1, ""),
+    (2, ""),
+    (1, "--learning-rate 3e-3"),
+    (2, "--learning-rate 3e-3"),
+    (2, "--num-minibatches 4 --learning-rate 5e-3"),
+]
 SPLITS = [
-    *DEFAULTS,
+    (1, ""),
+    (2, ""),
     (1, "--learning-rate 3e-3"),
     (2, "--learning-rate 3e-3"),
     (2, "--num-minibatches 4"),
     (2, "--num-minibatches 4 --learning-rate 3e-3"),
+    (2, "--num-minibatches 16"),
+    (2, "--num-steps 32"),
+    (2, "--num-envs 8"),
+]
+MORE_SPLITS = [
+    (1, ""),
     (2, "--num-minibatches 4 --learning-rate 5e-3"),
     (2, "--num-minibatches 4 --learning-rate 3e-3 --update-epochs 6"),
     (2, "--num-minibatches 6 --learning-rate 3e-3"),
     (2, "--num-minibatches 2 --learning-rate 5e-3 --update-epochs 8"),
-    (2, "--num-minibatches 16"),
-    (2, "--num-steps 32"),
-    (2, "--num-envs 8"),
 ]
 
 
 def splits() -> None:
     compare_processes("splits", SPLITS, range(101, 109))
+    compare_processes("more_splits", MORE_SPLITS, range(101, 109))
 
 
 def processes() -> None:
-    compare_processes("processes", DEFAULTS, range(1, 21))
+    compare_processes("processes", PROCESSES, range(1, 21))
 
 
 def compare_processes(name: str, settings: list[tuple[int, str]], seeds: range) -> None:
     """Each number of processes with its flags, in turns; ratios are to the first's, by seed."""
-    finished = HERE / "runs" / "processes"
+    finished = HERE / "runs" / name
     finished.mkdir(parents=True, exist_ok=True)
     results = {setting: [] for setting in settings}
     for seed in seeds:

@@ -6,7 +6,7 @@ git clone https://github.com/vwxyzjn/cleanrl benchmarks/runs/cleanrl
 python benchmarks/throughput.py speed     results/speed.{csv,md}: steps a second
 python benchmarks/throughput.py solve     results/solve.{csv,md}: LunarLander-v3, time to 200
 python benchmarks/throughput.py scaling   results/scaling.{csv,md,png}: cost against sizes
-python benchmarks/throughput.py processes results/processes.{csv,md}: torchrun, time to 200
+python benchmarks/throughput.py processes results/{,more_}processes.{csv,md}: torchrun, time to 200
 python benchmarks/throughput.py splits    results/{splits,more_splits}.{csv,md}: other settings
 python benchmarks/throughput.py parts     results/parts.{csv,md}: torchrun, seconds of an update
 python benchmarks/throughput.py envpool   results/envpool.{csv,md}: EnvPool beside Gymnasium
@@ -402,6 +402,11 @@ PROCESSES = [
     (2, "--learning-rate 3e-3"),
     (2, "--num-minibatches 4 --learning-rate 5e-3"),
 ]
+MORE_PROCESSES = [
+    (1, ""),
+    (2, "--num-minibatches 6 --learning-rate 3e-3"),
+    (2, "--num-minibatches 2 --learning-rate 5e-3 --update-epochs 8"),
+]
 SPLITS = [
     (1, ""),
     (2, ""),
@@ -429,6 +434,7 @@ def splits() -> None:
 
 def processes() -> None:
     compare_processes("processes", PROCESSES, range(1, 21))
+    compare_processes("more_processes", MORE_PROCESSES, range(21, 41))
 
 
 def compare_processes(name: str, settings: list[tuple[int, str]], seeds: range) -> None:

@@ -528,7 +528,7 @@ def parts(rounds: int = 3) -> None:
     write("parts", ["processes", "round", "ms_1_epoch", "ms_8_epochs"], rows, table)
 
 
-def envpool(rounds: int = 3) -> None:
+def envpool(rounds: int = 2) -> None:
     """Steps a second of the vector environment alone, and of training with the defaults."""
     cases = [("CartPole-v1", 16), ("CartPole-v1", 64), ("LunarLander-v3", 16)]
     cases += [("LunarLander-v3", 64), ("HalfCheetah-v5", 16), ("HalfCheetah-v5", 64)]

@@ -1,13 +1,11 @@
 """PPO for continuous actions in one file (Schulman et al. 2017, arXiv:1707.06347).
 
     python ppo_continuous.py --env-id Hopper-v5 --seed 2
-    python ppo_continuous.py --resume runs/NAME                       # continue a run
-    python ppo_continuous.py --resume runs/NAME --eval-episodes 100 --capture-video
 
 Numbers in parentheses refer to the equations in README.md. Shapes: T = num_steps, N = num_envs,
-B = samples in a rollout, M = samples in a minibatch, D and A = size of an observation and of an
-action (Discrete: number of actions).
-`diff ppo.py ppo_continuous.py` shows everything that depends on the type of action.
+B = valid samples in a rollout, M = samples in a minibatch, D = size of an observation,
+A = number of actions (ppo.py) or size of an action (ppo_continuous.py).
+`diff ppo.py ppo_continuous.py` shows what depends on the type of action.
 """
 
 # /// script
@@ -50,9 +48,7 @@ from tqdm import tqdm
 @dataclass
 class Args:
     env_id: str = "HalfCheetah-v5"  # Gymnasium id; my_module:MyEnv-v0 imports my_module first
-    env_kwargs: str = (
-        "{}"  # arguments of the environment as JSON, such as '{"max_episode_steps": 200}'
-    )
+    env_kwargs: str = "{}"  # environment arguments as JSON: '{"max_episode_steps": 200}'
     total_timesteps: int = 1_000_000  # environment steps to train for
     num_envs: int = 8  # N, parallel environments
     num_steps: int = 256  # T, steps per environment in each rollout
@@ -64,46 +60,51 @@ class Args:
     update_epochs: int = 5  # K, epochs per update
     norm_adv: bool = True  # normalize the advantages of each minibatch (7)
     clip_coef: float = 0.2  # ε, clip range of the probability ratio (9)
-    clip_vloss: bool = True  # clip the change of the value by ε, too (10)
+    clip_vloss: bool = True  # also clip the change of the value to ±ε (10)
     ent_coef: float = 0.0  # c2, weight of the entropy bonus (12)
     vf_coef: float = 0.5  # c1, weight of the value loss (12)
     max_grad_norm: float = 0.5  # maximum norm of the gradient (13)
-    log_std_init: float = -0.5  # log σ of the policy at first
-    target_kl: float | None = None  # end an update after an epoch whose mean KL exceeds this (14)
+    log_std_init: float = -0.5  # initial log σ of the policy
+    target_kl: float | None = None  # stop the epochs once the mean KL of one exceeds this (14)
     norm_obs: bool = True  # normalize observations by their running mean and variance (17)
-    norm_reward: bool = True  # divide rewards by the running std of the discounted return (18)
+    norm_reward: bool = True  # divide rewards by the std of the running discounted return (18)
 
     # The run
     exp_name: str = Path(__file__).stem  # name of the experiment, part of the run directory's name
     seed: int = 1  # random seed; runs with the same flags are identical bit for bit on one CPU
-    vectorization_mode: Literal["sync", "async"] | None = None  # None: native if any, else sync
+    vectorization_mode: Literal["sync", "async"] | None = None  # default: native, else sync
     torch_deterministic: bool = True  # use only deterministic cuDNN kernels
-    cuda: bool = False  # train on the GPU; networks this small are faster on the CPU
-    num_threads: int = 1  # CPU threads of PyTorch; networks this small are fastest with one
+    cuda: bool = False  # train on the GPU; small networks are faster on the CPU
+    num_threads: int = 1  # CPU threads of PyTorch; small networks are fastest with one
     compile: bool = False  # compile the loss with torch.compile; needs a C++ compiler
-    track: bool = False  # log to Weights & Biases, too
+    track: bool = False  # also log to Weights & Biases
     wandb_project_name: str = "ppo"  # Weights & Biases project
     wandb_entity: str | None = None  # Weights & Biases team; None is your own account
     eval_episodes: int = 10  # episodes of the greedy policy at the end; 0 skips the evaluation
     capture_video: bool = False  # record a video of one greedy episode at the end
     checkpoint_interval: float = 30  # seconds between checkpoints
-    resume: str | None = None  # run directory or checkpoint; its flags hold unless given again
+    resume: str | None = None  # run directory or checkpoint file; its flags are the defaults
 
 
 def check(args):
     """Exit with a message if a flag is out of range."""
-    # At worst every second step is a reset (16), and a minibatch needs two samples for (7).
+    # At worst every other step is a reset, so at least num_steps // 2 steps of each environment are
+    # samples (16), and a minibatch needs two of them for the std in (7).
     max_minibatches = args.num_envs * (args.num_steps // 2) // 2
     rules = {
+        "--num-minibatches must be between 1 and num_envs * (num_steps // 2) // 2": (
+            1 <= args.num_minibatches <= max_minibatches
+        ),
+        "--update-epochs must be at least 1": args.update_epochs >= 1,
         "--gamma must be between 0 and 1": 0 <= args.gamma <= 1,
         "--gae-lambda must be between 0 and 1": 0 <= args.gae_lambda <= 1,
-        "--learning-rate must be positive and finite": 0 < args.learning_rate < np.inf,
-        "--clip-coef must be positive and finite": 0 < args.clip_coef < np.inf,
-        "--max-grad-norm must be positive and finite": 0 < args.max_grad_norm < np.inf,
-        "--update-epochs must be at least 1": args.update_epochs >= 1,
-        "--num-minibatches must be between 1 and num_envs * (num_steps // 2) // 2 = "
-        f"{max_minibatches}": 1 <= args.num_minibatches <= max_minibatches,
+        "--learning-rate must be positive": args.learning_rate > 0,
+        "--clip-coef must be positive": args.clip_coef > 0,
+        "--max-grad-norm must be positive": args.max_grad_norm > 0,
     }
+    for name, value in vars(args).items():
+        if isinstance(value, float):
+            rules[f"--{name.replace('_', '-')} must be finite"] = np.isfinite(value)
     for rule, holds in rules.items():
         if not holds:
             sys.exit(rule)
@@ -117,16 +118,16 @@ def make_envs(args, num_envs, **kwargs):
     So the observation that a step returns is always the one that the step led to.
     """
     # Wrappers for single environments go here: gym.make_vec(.., "sync", wrappers=[MyWrapper], ..)
-    kwargs |= json.loads(args.env_kwargs)
+    kwargs = json.loads(args.env_kwargs) | kwargs
     envs = gym.make_vec(args.env_id, num_envs, args.vectorization_mode, **kwargs)
     space = envs.single_action_space
     if not isinstance(space, gym.spaces.Box) or space.dtype.kind != "f":
-        sys.exit(f"{args.env_id}: actions must be a Box of floats, not {space}; see ppo.py")
+        sys.exit(f"{args.env_id}: actions must be a Box of floats, not {space}; try ppo.py")
     if envs.metadata.get("autoreset_mode") != gym.vector.AutoresetMode.NEXT_STEP:
-        sys.exit(f"{args.env_id}: the autoreset mode must be NEXT_STEP")
+        sys.exit(f"{args.env_id}: the vector environment must autoreset in NEXT_STEP mode")
     space = envs.single_observation_space
     if space.dtype == np.uint8 and len(space.shape) > 1:
-        sys.exit(f"{args.env_id}: observations are images, see benchmarks/variants/cnn.patch")
+        sys.exit(f"{args.env_id}: for images apply benchmarks/variants/cnn.patch")
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         envs = gym.wrappers.vector.FlattenObservation(envs)
     return gym.wrappers.vector.RecordEpisodeStatistics(envs)
@@ -149,7 +150,7 @@ class RunningMeanStd(nn.Module):
         self.register_buffer("std", torch.ones(shape, dtype=torch.float64))
 
     def update(self, x):
-        """Merge in a batch of samples, (B, *shape) (Chan et al. 1979)."""
+        """Update with a batch of samples, (B, *shape) (Chan et al. 1979)."""
         x = x.double()
         n, total = len(x), self.count + len(x)
         delta = x.mean(0) - self.mean
@@ -188,7 +189,7 @@ class Agent(nn.Module):
             nn.Tanh(),
             layer_init(nn.Linear(64, 1), std=1.0),
         )
-        # The policy acts in [-1, 1], which is scaled to the bounds if there are any.
+        # [-1, 1] is scaled to the bounds; where a bound is missing, actions are not scaled.
         bounded = (high - low).isfinite()
         self.register_buffer("action_scale", torch.where(bounded, (high - low) / 2, 1))
         self.register_buffer("action_bias", torch.where(bounded, (high + low) / 2, 0))
@@ -216,13 +217,13 @@ class Agent(nn.Module):
         return mean + log_std.exp() * torch.randn_like(mean)
 
     def to_env(self, actions):
-        """Actions as the environment takes them, (.., A) -> (.., *shape of the action)"""
-        actions = actions.unflatten(-1, self.action_low.shape)
+        """From the units of the policy to those of the environment, (.., A) -> (.., *shape)"""
+        actions = actions.reshape(*actions.shape[:-1], *self.action_low.shape)
         actions = self.action_bias + self.action_scale * actions
         return actions.clamp(self.action_low, self.action_high)
 
     def forward(self, obs):
-        """The greedy action as the environment takes it"""
+        """The greedy action in the units of the environment"""
         mean, log_std = self.policy(obs)
         return self.to_env(mean)
 
@@ -241,12 +242,16 @@ def entropy(policy):
 
 
 def gae(rewards, values, terminated, dones, gamma, gae_lambda):
-    """Generalized advantage estimation, (T, N); values, (T + 1, N), ends with V(s_T)."""
+    """Generalized advantage estimation, (T, N); values, (T + 1, N), includes V(s_T).
+
+    The meaningless advantage of a reset step is not used: ~dones keeps it out of the episode before
+    and (16) drops it.
+    """
     advantages = np.zeros_like(rewards)
     advantage = 0.0
     for t in reversed(range(len(rewards))):
-        # A terminal state is worth nothing. An episode that was only truncated, by a time limit,
-        # would have gone on: values[t + 1] is the value of its last state (see make_envs).
+        # A terminal state is worth nothing. A truncated episode would have continued after the
+        # time limit: values[t + 1] is the value of its last observation (see make_envs).
         delta = rewards[t] + gamma * values[t + 1] * ~terminated[t] - values[t]  # (4)
         advantage = delta + gamma * gae_lambda * ~dones[t] * advantage  # (5)
         advantages[t] = advantage
@@ -273,22 +278,21 @@ def ppo_loss(agent, args, *, obs, actions, logprobs, advantages, returns, values
 
     mean_entropy = entropy(policy).mean()
     loss = policy_loss + args.vf_coef * value_loss - args.ent_coef * mean_entropy  # (12)
-    with torch.no_grad():
-        metrics = {
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
-            "entropy": mean_entropy,
-            "approx_kl": (ratio - 1 - logratio).mean(),  # (14)
-            "clipfrac": ((ratio - 1).abs() > args.clip_coef).float().mean(),  # (15)
-        }
-    return loss, metrics
+    metrics = {
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": mean_entropy,
+        "approx_kl": (ratio - 1 - logratio).mean(),  # (14)
+        "clipfrac": ((ratio - 1).abs() > args.clip_coef).float().mean(),  # (15)
+    }
+    return loss, {name: x.detach() for name, x in metrics.items()}
 
 
 @torch.no_grad()
 def evaluate(agent, envs, seed, max_steps=30_000):
-    """Greedy returns, (num_envs,), of one episode per environment; closes envs.
+    """Returns of the greedy policy, (num_envs,), one episode per environment; closes envs.
 
-    Not of the first episodes to finish, as these would be short ones. An episode that is still
+    The first n episodes to finish would be biased towards short ones. An episode that is still
     running after max_steps counts with its return so far.
     """
     device = next(agent.parameters()).device
@@ -315,14 +319,14 @@ def load_checkpoint(path):
 
 def main(args):
     check(args)
-    # NumPy numbers, as a program may pass them, become plain ones.
-    args = Args(**json.loads(json.dumps(vars(args), default=lambda x: x.item(), allow_nan=False)))
+    # The NumPy numbers that a program may pass become plain ones, which a checkpoint can hold.
+    args = Args(**json.loads(json.dumps(vars(args), default=lambda x: x.item())))
     T, N = args.num_steps, args.num_envs
     checkpoint = load_checkpoint(args.resume) if args.resume else {"global_step": 0}
     global_step = start_step = checkpoint["global_step"]
 
-    # Environment i gets env_seed + i. The seeds are hashed, so that runs 1 and 2 share no
-    # environment and a resumed run does not repeat its episodes.
+    # Environment i gets env_seed + i. A hash of seed and step makes env_seed, or else seeds 1 and 2
+    # would share environments, and a resumed run would repeat its first episodes.
     rng = np.random.default_rng([args.seed, global_step])
     seed, env_seed = rng.integers(2**31, size=2).tolist()
     random.seed(seed)
@@ -350,6 +354,7 @@ def main(args):
         run_dir = Path("runs", name.replace("/", "-").replace(":", "-"))
         run_dir.mkdir(parents=True)
         (run_dir / "args.json").write_text(json.dumps(vars(args), indent=2))
+    # Keep every version of the script that the run has used.
     source = Path(__file__).read_bytes()
     if source not in [copy.read_bytes() for copy in run_dir.glob("*.py")]:
         (run_dir / f"{Path(__file__).stem}-{global_step}.py").write_bytes(source)
@@ -366,7 +371,8 @@ def main(args):
             sync_tensorboard=True,
         )
     # TensorBoard hides what an interrupted run logged after its last checkpoint.
-    writer = SummaryWriter(run_dir, purge_step=global_step + 1)
+    purge_step = global_step + 1 if global_step < args.total_timesteps else None
+    writer = SummaryWriter(run_dir, purge_step=purge_step)
     print(f"run directory: {run_dir}", flush=True)
 
     def save(name):
@@ -379,13 +385,13 @@ def main(args):
             "recent_returns": [float(x) for x in envs.return_queue],
             "best_return": best_return,
         }
-        # Whatever happens, the file is whole: either the previous one or the new one.
+        # Renaming is atomic, so that a checkpoint is never half-written.
         torch.save(state, run_dir / f"{name}.tmp")
         os.replace(run_dir / f"{name}.tmp", run_dir / f"{name}.pt")
 
     # Rollout storage; obs[T] is the observation after the last step.
     obs = torch.zeros(T + 1, N, *envs.single_observation_space.shape, device=device)
-    actions = torch.zeros(T, N, *agent.log_std.shape, device=device)
+    actions = torch.zeros(T, N, *agent.log_std.shape, device=device)  # (T, N, A)
     rewards = np.zeros((T, N), dtype=np.float32)
     discounted_returns = np.zeros((T, N))
     valid, terminated, truncated = np.zeros((3, T, N), dtype=bool)
@@ -407,26 +413,28 @@ def main(args):
             # Rollout
             for t in range(T):
                 obs[t] = torch.as_tensor(next_obs)
-                valid[t] = next_valid  # (16) a step that only resets is not a sample
+                valid[t] = next_valid  # (16), a step that only resets is not a sample
                 actions[t] = agent.sample(obs[t])
-                step = envs.step(agent.to_env(actions[t]).cpu().numpy())
-                next_obs, rewards[t], terminated[t], truncated[t], _ = step
+                env_actions = agent.to_env(actions[t]).cpu().numpy()
+                next_obs, rewards[t], terminated[t], truncated[t], _ = envs.step(env_actions)
                 next_valid = ~(terminated[t] | truncated[t])
-                # (18) R_t, back to 0 at a reset
+                # (18), R_t; a reset step sets it to 0
                 discounted_return = (args.gamma * discounted_return + rewards[t]) * valid[t]
                 discounted_returns[t] = discounted_return
             obs[T] = torch.as_tensor(next_obs)
             dones = terminated | truncated
             B = int(valid.sum())
             global_step += B
+            if not (obs.isfinite().all() and np.isfinite(rewards).all()):
+                raise ValueError(f"{args.env_id} returned a NaN or infinite observation or reward")
 
-            # The first rollout only starts the statistics, as it acted without them.
+            # The first rollout acted on unnormalized observations: it only starts the statistics.
             if args.norm_obs and agent.obs_rms.count == 0:
                 agent.obs_rms.update(obs[:-1][valid])
                 continue
 
-            # Advantages, once per rollout. Nothing has changed in the agent since it acted, so
-            # these are its values and log-probabilities of acting (with dropout they would not be).
+            # Advantages, once per rollout. The agent has not changed since it acted, so that these
+            # are V_old and log π_old (with dropout they would not be).
             with torch.no_grad():
                 values = agent.value(obs).cpu().numpy()
                 logprobs = log_prob(agent.policy(obs[:-1]), actions)
@@ -454,8 +462,7 @@ def main(args):
                     loss, log = loss_fn(agent, args, **minibatch)
                     optimizer.zero_grad()
                     loss.backward()
-                    # (13) A NaN, be it of an observation or a reward, ends the run here, before it
-                    # reaches the weights or a checkpoint.
+                    # (13); a NaN raises here, before it reaches the weights and a checkpoint
                     log["grad_norm"] = nn.utils.clip_grad_norm_(
                         agent.parameters(), args.max_grad_norm, error_if_nonfinite=True
                     )
@@ -465,12 +472,12 @@ def main(args):
                     kls = [log["approx_kl"] for log in logs[-args.num_minibatches :]]
                     if torch.stack(kls).mean() > args.target_kl:
                         break
-            # Only now, so that the agent learned with the statistics that it acted with.
+            # After the update, so that the agent learns with the statistics that it acted with.
             if args.norm_obs:
                 agent.obs_rms.update(batch["obs"])
 
             # Log; envs keeps the returns and lengths of the last 100 episodes
-            metrics = {f"losses/{k}": torch.stack([x[k] for x in logs]).mean() for k in logs[0]}
+            metrics = {f"losses/{k}": torch.stack([log[k] for log in logs]).mean() for k in log}
             returns_var = batch["returns"].var()
             if returns_var > 0:
                 residual_var = (batch["returns"] - batch["values"]).var()
@@ -498,24 +505,27 @@ def main(args):
             )
             progress.update(global_step - progress.n)
     except KeyboardInterrupt:
-        save("checkpoint")  # before anything is printed, as the reader of a pipe may be gone
+        save("checkpoint")  # first: printing fails if stdout is a closed pipe
         print(f"interrupted; resume with: python {Path(__file__).name} --resume {run_dir}")
         raise
-    save("checkpoint")
     progress.close()
     envs.close()
+    trained = global_step > start_step  # a finished run that is resumed is only evaluated
+    if trained:
+        save("checkpoint")
 
-    # Evaluation; a finished run that is resumed repeats it, and does not log it twice
+    # Evaluation
     eval_seed = int(np.random.default_rng(args.seed).integers(2**31))
     if args.eval_episodes:
         greedy = evaluate(agent, make_envs(args, args.eval_episodes), eval_seed)
         print(f"greedy return {greedy.mean():.1f} (std {greedy.std():.1f}, {len(greedy)} episodes)")
-        if global_step > start_step:
+        if trained:
             writer.add_scalar("eval/episodic_return", greedy.mean(), global_step)
     if args.capture_video:
         videos = f"{run_dir}/videos/{global_step}"
-        envs = make_envs(args, 1, render_mode="rgb_array")
-        evaluate(agent, gym.wrappers.vector.RecordVideo(envs, videos), eval_seed, max_steps=1000)
+        video_envs = make_envs(args, 1, render_mode="rgb_array")
+        video_envs = gym.wrappers.vector.RecordVideo(video_envs, videos)
+        evaluate(agent, video_envs, eval_seed, max_steps=1000)
         if args.track:
             wandb.log({"video": wandb.Video(f"{videos}/rl-video-episode-0.mp4")})
     writer.close()

@@ -282,7 +282,7 @@ def ppo_loss(agent, args, *, obs, actions, logprobs, advantages, returns, values
         "policy_loss": policy_loss,
         "value_loss": value_loss,
         "entropy": mean_entropy,
-        "approx_kl": (ratio - 1 - logratio).mean(),  # (14)
+        "approx_kl": (logratio.expm1() - logratio).mean(),  # (14), r - 1 is expm1(log r)
         "clipfrac": ((ratio - 1).abs() > args.clip_coef).float().mean(),  # (15)
     }
     return loss, {name: x.detach() for name, x in metrics.items()}

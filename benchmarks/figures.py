@@ -1,12 +1,15 @@
-"""The README's figures, from benchmarks/results and the script's own functions, and its tables.
+"""The figures, drawn from benchmarks/results and from the loss of ppo.py itself, and the tables in
+benchmarks/README.md.
 
-pip install matplotlib==3.11.2 && python benchmarks/figures.py
+pip install -r benchmarks/requirements.txt && python benchmarks/figures.py
 """
 
 import csv
+import math
 import sys
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -19,101 +22,99 @@ import ppo  # noqa: E402
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
-TAGS = {
-    "charts/episodic_return": "return",
-    "losses/approx_kl": "approximate KL",
-    "losses/clipfrac": "clip fraction",
+BLUE, GRAY, GREEN, ORANGE = "#0072B2", "#999999", "#009E73", "#D55E00"  # Okabe and Ito
+plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 11})
+CURVES = {
+    "charts/episodic_return": "Return rises above 200",
+    "losses/approx_kl": "KL stays below 0.02",
+    "losses/clipfrac": "Clip fraction falls with the learning rate",
+}
+ROWS = {
+    1: [0.5, 0.8, 1.0, 1.1, 1.2, 1.3, 1.5, 2.0],
+    -1: [0.5, 0.7, 0.8, 1.0, 1.2, 1.5, 2.0],
+    0: [0.5, 1.0, 2.0],
 }
 
 
-def save(figure, name: str) -> None:
-    figure.savefig(HERE / "results" / name, dpi=110, metadata={"Software": None})
+def save(figure, name):
+    (HERE / "results").mkdir(exist_ok=True)
+    figure.savefig(HERE / "results" / name, dpi=200, metadata={"Software": None})
 
 
-def read_curves(name: str) -> dict:
-    """(run, tag) -> one {step: value} a seed."""
+def clipped_surrogate(ratio, advantage, clip_coef=0.2):
+    """L^CLIP of one sample (9), as ppo_loss of the script computes it, and its gradient in r."""
+    ratio = torch.tensor([ratio], dtype=torch.float64, requires_grad=True)
+    zero = torch.zeros(1, dtype=torch.float64)
+    # Two actions: the first one has log π = log r, and log π_old = 0
+    log_pi = torch.stack([ratio.log(), zero], dim=-1)
+    agent = SimpleNamespace(policy=lambda obs: log_pi, value=lambda obs: zero)
+    args = ppo.Args(clip_coef=clip_coef, norm_adv=False)
+    batch = {name: zero for name in ("obs", "logprobs", "returns", "values")}
+    batch |= {"actions": torch.tensor([0]), "advantages": zero + advantage}
+    _, metrics = ppo.ppo_loss(agent, args, **batch)
+    return -metrics["policy_loss"].item()
+
+
+def draw_clip_cases():
+    """L^CLIP over the ratio for positive, negative and zero advantage."""
+    figure, axes = plt.subplots(1, 3, figsize=(8.4, 3.2), sharey=True, layout="constrained")
+    titles = {
+        1: "A = +1: no gain beyond 1 + ε",
+        -1: "A = −1: no gain below 1 − ε",
+        0: "A = 0: nothing to learn",
+    }
+    x = np.linspace(0.01, 2, 400)
+    for axis, (advantage, title) in zip(axes, titles.items(), strict=True):
+        y = np.array([clipped_surrogate(r, advantage) for r in x])
+        flat = np.abs(np.gradient(y, x)) < 1e-6
+        axis.axvspan(0.8, 1.2, color=GREEN, alpha=0.12, lw=0)
+        axis.plot(x, advantage * x, color=GRAY, ls="--", lw=1)
+        axis.plot(x, np.where(flat, np.nan, y), color=BLUE, lw=2)
+        axis.plot(x, np.where(flat, y, np.nan), color=GRAY, lw=3)
+        rows = ROWS[advantage]
+        axis.plot(rows, [clipped_surrogate(r, advantage) for r in rows], "o", color=BLUE, ms=4)
+        axis.set(title=title, xlabel="ratio r", xticks=[0, 0.8, 1.2, 2])
+        axis.title.set_size(11)
+    axes[0].set_ylabel("L^CLIP, ε = 0.2")
+    axes[0].text(1.25, 1.75, "r·A", color=GRAY)
+    axes[0].text(1.35, 0.95, "no gradient", color=GRAY)
+    save(figure, "clip_cases.png")
+
+
+def draw_lunarlander():
+    """Return, KL and clip fraction per update of lunarlander.sh: every seed and the median."""
     seeds = defaultdict(lambda: defaultdict(dict))
-    with open(HERE / "results" / f"{name}_curves.csv") as file:
+    with open(HERE / "results/lunarlander_curves.csv") as file:
         for row in csv.DictReader(file):
-            seeds[row["run"], row["tag"]][row["seed"]][int(row["step"])] = float(row["value"])
-    return {key: list(value.values()) for key, value in seeds.items()}
+            seeds[row["tag"]][row["seed"]][int(row["step"])] = float(row["value"])
+    figure, axes = plt.subplots(1, 3, figsize=(8.4, 3.0), layout="constrained")
+    for axis, (tag, title) in zip(axes, CURVES.items(), strict=True):
+        steps = sorted(set().union(*seeds[tag].values()))
+        values = np.array([[seed.get(t, math.nan) for t in steps] for seed in seeds[tag].values()])
+        x = np.array(steps) / 1000
+        axis.plot(x, values.T, color=BLUE, alpha=0.2, lw=0.7)
+        axis.plot(x, np.nanmedian(values, 0), color=BLUE, lw=2)
+        axis.set(xlabel="environment steps (thousands)")
+        axis.set_title(title, size=10)
+    axes[0].axhline(200, color=ORANGE, lw=1, ls="--")
+    axes[1].axhline(0.02, color=ORANGE, lw=1, ls="--")
+    save(figure, "lunarlander.png")
 
 
-def draw_curves(name: str) -> None:
-    """Return, KL and clip fraction against steps: medians over seeds; of a single run the range."""
-    curves = read_curves(name)
-    runs = list(dict.fromkeys(run for run, _ in curves))
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
-    for axis, (tag, label) in zip(axes, TAGS.items(), strict=True):
-        for i, run in enumerate(runs):
-            seeds = curves[run, tag]
-            steps = sorted(set.intersection(*(set(seed) for seed in seeds)))
-            values = [[seed[step] for step in steps] for seed in seeds]
-            x, color = (
-                np.array(steps) / 1000,
-                plt.get_cmap("tab20" if len(runs) > 1 else "tab10")(i),
-            )
-            axis.plot(x, np.median(values, 0), label=run, color=color, lw=1.4)
-            if len(runs) == 1:
-                low, high = np.min(values, 0), np.max(values, 0)
-                axis.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
-        axis.set(xlabel="thousand environment steps", ylabel=label)
-    axes[0].axhline(200, color="gray", lw=0.8, ls=":")
-    if len(runs) > 1:
-        axes[1].set(yscale="log", ylim=(1e-4, None))
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
-    save(figure, f"{name}.png")
-
-
-def draw_objective() -> None:
-    """(9) for the three cases of Â, and the single state with two actions."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    for advantage in (1.0, -1.0, 0.0):
-        ratios = torch.linspace(0, 2, 401)
-        objective = [ppo.clipped_surrogate(r, torch.tensor(advantage), 0.2) for r in ratios]
-        left.plot(ratios, objective, label=f"Â = {advantage:+.0f}" if advantage else "Â = 0")
-    left.set(xlabel="ratio r", ylabel="clipped objective, ε = 0.2")
-    left.legend()
-    for epsilon in (0.1, 0.2, 0.4):
-        theta, path = 0.05, [0.05]
-        for _ in range(25):
-            theta = climb(theta, epsilon)
-            path.append(theta)
-        right.plot(path, marker=".", label=f"ε = {epsilon}")
-    right.set(xlabel="update", ylabel="θ, probability of the better action")
-    right.legend()
-    save(figure, "objective.png")
-
-
-def climb(theta: float, epsilon: float) -> float:
-    """Ascend the expected objective of a single state, rewards 1 and 0, until the clip stops it."""
-    old = torch.tensor([theta, 1 - theta])
-    advantages = torch.tensor([1 - theta, -theta])
-    logit = torch.logit(torch.tensor(theta))
-    for _ in range(400):
-        logit.requires_grad_()
-        ratio = torch.stack([logit.sigmoid(), (-logit).sigmoid()]) / old
-        parts = (ppo.clipped_surrogate(ratio[i], advantages[i], epsilon) for i in range(2))
-        objective = sum(p * part for p, part in zip(old, parts, strict=True))
-        (gradient,) = torch.autograd.grad(objective, logit)
-        logit = (logit + 0.02 * gradient.sign()).detach()
-    return logit.sigmoid().item()
-
-
-def fill_readme() -> None:
-    """Put results/NAME.md between <!-- NAME --> and <!-- /NAME --> of the README."""
-    readme = HERE.parent / "README.md"
+def fill_readme():
+    """Put results/NAME.md between <!-- NAME --> and <!-- /NAME --> of benchmarks/README.md."""
+    readme = HERE / "README.md"
     text = readme.read_text()
     for table in sorted((HERE / "results").glob("*.md")):
         start, end = f"<!-- {table.stem} -->", f"<!-- /{table.stem} -->"
-        before, rest = text.split(start)
-        text = before + start + "\n\n" + table.read_text() + "\n" + end + rest.split(end)[1]
+        if start in text:
+            before, rest = text.split(start)
+            text = before + start + "\n\n" + table.read_text() + "\n" + end + rest.split(end)[1]
     readme.write_text(text)
 
 
 if __name__ == "__main__":
-    draw_objective()
-    draw_curves("lunarlander")
-    draw_curves("variants")
+    draw_clip_cases()
+    if (HERE / "results/lunarlander_curves.csv").exists():
+        draw_lunarlander()
     fill_readme()

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Train one script on one environment with several seeds, as many at a time as there are cores, one
-# thread each:
+# Train one script on one environment with several seeds, one thread each, as many at a time as
+# there are cores:
 #
 #   benchmarks/train.sh NAME SCRIPT SEEDS [flags of the script]
 #
-# SEEDS is a number, 5 for seeds 1 to 5, or a range, 21-30.
-# Each seed has a folder benchmarks/runs/NAME/SEED with its run and what it printed. A seed that has
-# finished with this version of the scripts is not trained again: interrupt and start again at will.
+# SEEDS is a number, 5 for seeds 1 to 5, or a range, 21-30. Each seed has a folder
+# benchmarks/runs/NAME/SEED with its run and its output. A seed that has finished with the same
+# script and flags is not trained again, so that an interrupted benchmark can be started again.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 name=$1 script=$(cd "$(dirname "$2")" && pwd)/$(basename "$2") seeds=$3
 shift 3
-version=$(cat "$script" "$here/../ppo.py" | cksum | cut -d' ' -f1)  # ppo.py: tests/kill.py runs it
+version=$(cksum < "$script" | cut -d' ' -f1)
 
 train() {
     local folder=$1

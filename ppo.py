@@ -382,8 +382,12 @@ def main(args):
     logged_episodes = 0
     start_time = time.time()
     last_save = 0.0
-    seconds = 1 if sys.stderr.isatty() else 30  # between lines of progress
-    progress = tqdm(total=args.total_timesteps, initial=global_step, mininterval=seconds)
+    progress = tqdm(
+        total=args.total_timesteps,
+        initial=global_step,
+        unit=" steps",
+        mininterval=1 if sys.stderr.isatty() else 30,  # seconds
+    )
     try:
         while global_step < args.total_timesteps:
             remaining = 1 - global_step / args.total_timesteps

@@ -1,4 +1,10 @@
-"""How the tests load the two scripts, run them and read back what they wrote."""
+"""How the tests load the two scripts, run them and read back what they wrote.
+
+pytest tests                          all but the slow tests
+pytest tests --slow                   only the slow tests, minutes each
+pytest tests --script my_ppo.py       an edited copy: what every correct PPO passes
+PPO_SCRIPTS=folder pytest tests       other copies of ppo.py and ppo_continuous.py
+"""
 
 import importlib.util
 import os
@@ -9,12 +15,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = Path(__file__).parent.parent
-# The catalogue of mistakes points this at a folder with an edited copy.
-SCRIPTS = Path(os.environ.get("PPO_SCRIPTS", ROOT))
+SCRIPTS = Path(os.environ.get("PPO_SCRIPTS", ROOT)).resolve()
 sys.path.insert(0, str(Path(__file__).parent))  # so that --env-id envs:Name-v0 finds envs.py
 
 
-def load(name: str, path: Path | None = None):
+def load(name, path=None):
     """The script as a module."""
     spec = importlib.util.spec_from_file_location(name, path or SCRIPTS / f"{name}.py")
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
@@ -24,38 +29,39 @@ def load(name: str, path: Path | None = None):
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow tests, and only them")
-    parser.addoption("--script", help="check an edited copy: what every right PPO passes")
+    parser.addoption("--script", help="check an edited copy of a script: tests marked any_ppo")
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: minutes long; only with --slow")
-    config.addinivalue_line("markers", "any_ppo: holds whatever the network; runs with --script")
-    if config.getoption("--script"):
+    config.addinivalue_line("markers", "slow: takes minutes; runs only with --slow")
+    config.addinivalue_line("markers", "any_ppo: holds for every correct PPO; runs with --script")
+    if config.getoption("--script"):  # in the environment, where pytest-xdist's workers find it
         os.environ["PPO_SCRIPT"] = str(Path(config.getoption("--script")).resolve())
 
 
-def kind_of(path: Path) -> str:
+def original_of(path):
     """Which of the two scripts an edited copy began as, by its first line."""
     return "ppo_continuous" if "continuous" in path.read_text().partition("\n")[0] else "ppo"
 
 
 def pytest_collection_modifyitems(config, items):
     slow, edited = config.getoption("--slow"), config.getoption("--script")
-    skip = pytest.mark.skip(reason="only without --slow" if slow else "slow: needs --slow")
-    kept = []
+    skip = pytest.mark.skip(reason="not slow" if slow else "slow: needs --slow")
     for item in items:
-        if edited and "any_ppo" not in item.keywords:
-            continue
-        if edited and item.callspec.params["script"] != kind_of(Path(edited)):
-            continue
-        kept.append(item)
         if slow != ("slow" in item.keywords):
             item.add_marker(skip)
-    items[:] = kept
+    if edited:
+        name = original_of(Path(edited))
+        items[:] = [
+            item
+            for item in items
+            if "any_ppo" in item.keywords and item.callspec.params["script"] == name
+        ]
 
 
 @pytest.fixture(params=["ppo", "ppo_continuous"])
 def script(request):
+    """Each of the two scripts, or the edited copy."""
     edited = os.environ.get("PPO_SCRIPT")
     return load(request.param, edited and Path(edited))
 
@@ -70,8 +76,8 @@ def ppo_continuous():
     return load("ppo_continuous")
 
 
-def read_run(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Tag -> [(step, value), ..] of a run's TensorBoard file."""
+def read_run(folder):
+    """{tag: [(step, value), ..]} of the TensorBoard files of a run."""
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
     return {
@@ -88,7 +94,7 @@ def train(tmp_path, monkeypatch):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
         monkeypatch.chdir(folder)
-        script.main(script.Args(**args))
+        script.main(script.Args(**{"eval_episodes": 0, **args}))
         (run,) = (folder / "runs").iterdir()
         return read_run(run)
 

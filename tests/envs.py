@@ -1,7 +1,8 @@
 """Small environments whose optimum is known. Unless said otherwise each comes with two actions, as
 Discrete (Name-v0, for ppo.py) and as a Box whose sign decides (NameBox-v0, for the other)."""
 
-import sys
+import random
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -179,44 +180,83 @@ class Pixels(Match):
         return np.full((4, 4, 2), 255 if value > 0 else 0, np.uint8)
 
 
-class Broken(Match):
-    """The sixth of them that is made breaks at its 300th step, in the way that `how` names."""
+class Dice(Match):
+    """Match whose signs and rewards come from the two global generators."""
 
-    made = 0
+    def draw(self):
+        self.sign = random.choice([-1, 1])
+        return self.obs(self.sign * np.random.uniform(0.5, 1))
 
-    def __init__(self, how: str, continuous: bool = False):
+
+class Slow(Match):
+    """Match whose steps take 0.05 s."""
+
+    def step(self, action):
+        time.sleep(0.05)
+        return super().step(action)
+
+
+class Single(Match):
+    """Match that cannot be made a second time before it is closed, as a robot or a port."""
+
+    alive = False
+
+    def __init__(self, continuous: bool = False):
         super().__init__(continuous)
-        self.how, self.steps_left = how, 300 if Broken.made == 5 else np.inf
-        Broken.made += 1
+        assert not Single.alive, "there is one already"
+        Single.alive = True
 
-    def begin(self):
-        if self.how == "reset" and self.steps_left == 300:
-            return self.obs(np.nan)
-        return super().begin()
+    def close(self):
+        Single.alive = False
+
+
+class Broken(Match):
+    """Match that breaks in step `at` of each copy, in the way that `how` names."""
+
+    def __init__(self, how: str, at: int = 100, continuous: bool = False):
+        super().__init__(continuous)
+        self.how, self.steps_left = how, at
 
     def step(self, action):
         self.steps_left -= 1
-        obs, reward, *ends = super().step(action)
-        if self.steps_left == 0 and self.how == "observation":
-            obs = self.obs(np.inf)
-        if self.steps_left == 0 and self.how == "reward":
-            reward = np.nan
-        if self.steps_left == 0 and self.how == "error":
-            raise ValueError("the motor is on fire")
-        if self.steps_left == 0 and self.how == "exit":
-            sys.exit(0)
-        if self.steps_left <= 0 and self.how == "huge":
-            reward = 1e200
-        return obs, reward, *ends
+        obs, reward, *others = super().step(action)
+        if self.steps_left == 0:
+            if self.how == "error":
+                raise ValueError("the motor is on fire")
+            if self.how == "observation":
+                obs = self.obs(np.nan)
+            if self.how == "reward":
+                reward = np.inf
+        return obs, reward, *others
 
 
-for env in (Bandit, TwoStates, Truncated, Match, Huge, Endless, Marked, Composite):
+class From1(Small):
+    """Actions 1 and 2, which is not supported."""
+
+    def __init__(self):
+        self.action_space = Discrete(2, start=1)
+
+
+def same_step(num_envs, **kwargs):
+    """A vector environment that resets in the step that ends an episode."""
+    mode = gym.vector.AutoresetMode.SAME_STEP
+    return gym.vector.SyncVectorEnv([lambda: Bandit(**kwargs)] * num_envs, autoreset_mode=mode)
+
+
+def silent(num_envs, **kwargs):
+    """A vector environment that does not say when it resets."""
+    envs = gym.vector.SyncVectorEnv([lambda: Bandit(**kwargs)] * num_envs)
+    envs.metadata = {}
+    return envs
+
+
+BOTH = (Bandit, TwoStates, Truncated, Match, Huge, Endless, Marked, Composite, Pixels)
+for env in (*BOTH, Dice, Slow, Single, Broken):
     name = env.__name__
     gym.register(f"{name}-v0", env)
     gym.register(f"{name}Box-v0", env, kwargs={"continuous": True})
-for how in ("observation", "reward", "error", "reset", "exit", "huge"):
-    gym.register(f"Broken-{how}-v0", Broken, kwargs={"how": how})
-    gym.register(f"Broken-{how}Box-v0", Broken, kwargs={"how": how, "continuous": True})
-gym.register("Heads-v0", Heads)
-gym.register("Wide-v0", Wide)
-gym.register("Pixels-v0", Pixels)
+for env in (Heads, Wide, From1):
+    gym.register(f"{env.__name__}-v0", env)
+for name, make in (("SameStep", same_step), ("Silent", silent)):
+    gym.register(f"{name}-v0", vector_entry_point=make)
+    gym.register(f"{name}Box-v0", vector_entry_point=make, kwargs={"continuous": True})

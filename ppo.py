@@ -63,7 +63,7 @@ class Args:
     ent_coef: float = 0.01  # c2, weight of the entropy bonus (12)
     vf_coef: float = 0.5  # c1, weight of the value loss (12)
     max_grad_norm: float = 0.5  # maximum norm of the gradient (13)
-    target_kl: float | None = None  # stop the epochs once the mean KL of one exceeds this (14)
+    target_kl: float | None = None  # stop an update after an epoch whose mean KL exceeds this (14)
     norm_obs: bool = True  # normalize observations by their running mean and variance (17)
     norm_reward: bool = True  # divide rewards by the std of the running discounted return (18)
 
@@ -77,7 +77,7 @@ class Args:
     compile: bool = False  # compile the loss with torch.compile; needs a C++ compiler
     track: bool = False  # also log to Weights & Biases
     wandb_project_name: str = "ppo"  # Weights & Biases project
-    wandb_entity: str | None = None  # Weights & Biases team; None is your own account
+    wandb_entity: str | None = None  # Weights & Biases team; default: your own account
     eval_episodes: int = 10  # episodes of the greedy policy at the end; 0 skips the evaluation
     capture_video: bool = False  # record a video of one greedy episode at the end
     checkpoint_interval: float = 30  # seconds between checkpoints
@@ -86,12 +86,15 @@ class Args:
 
 def check(args):
     """Exit with a message if a flag is out of range."""
-    # At worst every other step is a reset, so at least num_steps // 2 steps of each environment are
-    # samples (16), and a minibatch needs two of them for the std in (7).
-    max_minibatches = args.num_envs * (args.num_steps // 2) // 2
-    rules = {
-        "--num-minibatches must be between 1 and num_envs * (num_steps // 2) // 2": (
-            1 <= args.num_minibatches <= max_minibatches
+    for name, value in vars(args).items():
+        if isinstance(value, float) and not np.isfinite(value):
+            sys.exit(f"--{name.replace('_', '-')} must be finite")
+    # In the worst case every other step is a reset, which leaves num_steps // 2 samples of each
+    # environment (16), and a minibatch needs two samples for the std in (7).
+    most = args.num_envs * (args.num_steps // 2) // 2
+    message_if_wrong = {
+        f"--num-minibatches must be between 1 and num_envs * (num_steps // 2) // 2 = {most}": (
+            1 <= args.num_minibatches <= most
         ),
         "--update-epochs must be at least 1": args.update_epochs >= 1,
         "--gamma must be between 0 and 1": 0 <= args.gamma <= 1,
@@ -99,13 +102,12 @@ def check(args):
         "--learning-rate must be positive": args.learning_rate > 0,
         "--clip-coef must be positive": args.clip_coef > 0,
         "--max-grad-norm must be positive": args.max_grad_norm > 0,
+        "--seed must not be negative": args.seed >= 0,
+        "--eval-episodes must not be negative": args.eval_episodes >= 0,
     }
-    for name, value in vars(args).items():
-        if isinstance(value, float):
-            rules[f"--{name.replace('_', '-')} must be finite"] = np.isfinite(value)
-    for rule, holds in rules.items():
-        if not holds:
-            sys.exit(rule)
+    for message, right in message_if_wrong.items():
+        if not right:
+            sys.exit(message)
 
 
 def make_envs(args, num_envs, **kwargs):
@@ -113,14 +115,15 @@ def make_envs(args, num_envs, **kwargs):
 
     An environment whose episode has ended resets in its next step, which ignores the action and
     returns reward 0 and the first observation of the next episode (AutoresetMode.NEXT_STEP).
-    So the observation that a step returns is always the one that the step led to.
+    So the observation that a step returns is always the one that the step led to. return_queue and
+    length_queue of the result hold the returns and lengths of the last 100 episodes.
     """
-    # Wrappers for single environments go here: gym.make_vec(.., "sync", wrappers=[MyWrapper], ..)
+    # For wrappers of single environments: gym.make_vec(.., "sync", wrappers=[MyWrapper], **kwargs)
     kwargs = json.loads(args.env_kwargs) | kwargs
     envs = gym.make_vec(args.env_id, num_envs, args.vectorization_mode, **kwargs)
     space = envs.single_action_space
     if not isinstance(space, gym.spaces.Discrete) or space.start != 0:
-        sys.exit(f"{args.env_id}: actions must be Discrete(n), not {space}; try ppo_continuous.py")
+        sys.exit(f"{args.env_id}: ppo.py needs Discrete(n) actions from 0 to n - 1, not {space}")
     if envs.metadata.get("autoreset_mode") != gym.vector.AutoresetMode.NEXT_STEP:
         sys.exit(f"{args.env_id}: the vector environment must autoreset in NEXT_STEP mode")
     space = envs.single_observation_space
@@ -138,14 +141,13 @@ def layer_init(layer, std=2**0.5):
 
 
 class RunningMeanStd(nn.Module):
-    """Mean, variance and standard deviation of all samples so far, saved with the agent."""
+    """Mean and variance of all samples so far; buffers, so that they are saved with the agent."""
 
     def __init__(self, *shape):
         super().__init__()
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("var", torch.ones(shape, dtype=torch.float64))
-        self.register_buffer("std", torch.ones(shape, dtype=torch.float64))
 
     def update(self, x):
         """Update with a batch of samples, (B, *shape) (Chan et al. 1979)."""
@@ -156,7 +158,6 @@ class RunningMeanStd(nn.Module):
         self.count = total
         self.mean = self.mean + delta * n / total
         self.var = m2 / total
-        self.std = (self.var + 1e-8).sqrt()
 
 
 class Agent(nn.Module):
@@ -187,7 +188,8 @@ class Agent(nn.Module):
 
     def normalize(self, obs):
         if self.norm_obs:
-            obs = ((obs - self.obs_rms.mean) / self.obs_rms.std).clamp(-10, 10)  # (17)
+            mean, var = self.obs_rms.mean, self.obs_rms.var
+            obs = ((obs - mean) / (var + 1e-8).sqrt()).clamp(-10, 10)  # (17)
         return obs.float()
 
     def value(self, obs):
@@ -207,7 +209,7 @@ class Agent(nn.Module):
         return (log_pi - torch.empty_like(log_pi).exponential_().log()).argmax(-1)
 
     def forward(self, obs):
-        """The greedy action in the units of the environment"""
+        """The greedy action, as the environment takes it"""
         return self.policy(obs).argmax(-1)
 
 
@@ -224,8 +226,8 @@ def entropy(log_pi):
 def gae(rewards, values, terminated, dones, gamma, gae_lambda):
     """Generalized advantage estimation, (T, N); values, (T + 1, N), includes V(s_T).
 
-    The meaningless advantage of a reset step is not used: ~dones keeps it out of the episode before
-    and (16) drops it.
+    At a reset step the advantage is meaningless: ~dones keeps it from flowing into the previous
+    episode, and (16) drops it.
     """
     advantages = np.zeros_like(rewards)
     advantage = 0.0
@@ -270,10 +272,10 @@ def ppo_loss(agent, args, *, obs, actions, logprobs, advantages, returns, values
 
 @torch.no_grad()
 def evaluate(agent, envs, seed, max_steps=30_000):
-    """Returns of the greedy policy, (num_envs,), one episode per environment; closes envs.
+    """Returns of the greedy policy, (num_envs,); closes envs.
 
-    The first n episodes to finish would be biased towards short ones. An episode that is still
-    running after max_steps counts with its return so far.
+    One episode per environment: taking the first n to finish would favor short ones. An episode
+    that is still running after max_steps counts with its return so far.
     """
     device = next(agent.parameters()).device
     obs, _ = envs.reset(seed=seed)
@@ -298,15 +300,16 @@ def load_checkpoint(path):
 
 
 def main(args):
+    """Train, save, evaluate. With args.resume, the other args apply and not those of the run."""
     check(args)
-    # The NumPy numbers that a program may pass become plain ones, which a checkpoint can hold.
+    # Convert NumPy numbers to plain ones: a checkpoint loaded with weights_only accepts no others.
     args = Args(**json.loads(json.dumps(vars(args), default=lambda x: x.item())))
     T, N = args.num_steps, args.num_envs
     checkpoint = load_checkpoint(args.resume) if args.resume else {"global_step": 0}
     global_step = start_step = checkpoint["global_step"]
 
-    # Environment i gets env_seed + i. A hash of seed and step makes env_seed, or else seeds 1 and 2
-    # would share environments, and a resumed run would repeat its first episodes.
+    # Environment i gets env_seed + i, a hash of seed and step: with plain seeds runs 1 and 2 would
+    # share environments, and a resumed run would repeat its first episodes.
     rng = np.random.default_rng([args.seed, global_step])
     seed, env_seed = rng.integers(2**31, size=2).tolist()
     random.seed(seed)
@@ -350,7 +353,7 @@ def main(args):
             config=vars(args),
             sync_tensorboard=True,
         )
-    # TensorBoard hides what an interrupted run logged after its last checkpoint.
+    # If training continues, TensorBoard hides what was logged after the checkpoint.
     purge_step = global_step + 1 if global_step < args.total_timesteps else None
     writer = SummaryWriter(run_dir, purge_step=purge_step)
     print(f"run directory: {run_dir}", flush=True)
@@ -365,7 +368,7 @@ def main(args):
             "recent_returns": [float(x) for x in envs.return_queue],
             "best_return": best_return,
         }
-        # Renaming is atomic, so that a checkpoint is never half-written.
+        # Renaming is atomic: a checkpoint is never half-written.
         torch.save(state, run_dir / f"{name}.tmp")
         os.replace(run_dir / f"{name}.tmp", run_dir / f"{name}.pt")
 
@@ -402,7 +405,7 @@ def main(args):
                 env_actions = actions[t].cpu().numpy()
                 next_obs, rewards[t], terminated[t], truncated[t], _ = envs.step(env_actions)
                 next_valid = ~(terminated[t] | truncated[t])
-                # (18), R_t; a reset step sets it to 0
+                # (18), D_t; a reset step sets it to 0
                 discounted_return = (args.gamma * discounted_return + rewards[t]) * valid[t]
                 discounted_returns[t] = discounted_return
             obs[T] = torch.as_tensor(next_obs)
@@ -412,20 +415,21 @@ def main(args):
             if not (obs.isfinite().all() and np.isfinite(rewards).all()):
                 raise ValueError(f"{args.env_id} returned a NaN or infinite observation or reward")
 
-            # The first rollout acted on unnormalized observations: it only starts the statistics.
+            # The first rollout acted without statistics; it only initializes them.
             if args.norm_obs and agent.obs_rms.count == 0:
                 agent.obs_rms.update(obs[:-1][valid])
                 continue
 
-            # Advantages, once per rollout. The agent has not changed since it acted, so that these
-            # are V_old and log π_old (with dropout they would not be).
+            # Advantages, once per rollout. The agent has not changed since it acted, so these are
+            # V_old and log π_old (with dropout they would not be).
             with torch.no_grad():
                 values = agent.value(obs).cpu().numpy()
                 logprobs = log_prob(agent.policy(obs[:-1]), actions)
             scaled_rewards = rewards
-            if args.norm_reward:
+            if args.norm_reward:  # with this rollout: rewards have no influence on its actions
                 agent.return_rms.update(torch.as_tensor(discounted_returns[valid], device=device))
-                scaled_rewards = (rewards / agent.return_rms.std.item()).clip(-10, 10)  # (18)
+                return_std = (agent.return_rms.var.item() + 1e-8) ** 0.5
+                scaled_rewards = (rewards / return_std).clip(-10, 10)  # (18)
             advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)
             returns = advantages + values[:-1]  # (6)
 
@@ -460,8 +464,8 @@ def main(args):
             if args.norm_obs:
                 agent.obs_rms.update(batch["obs"])
 
-            # Log; envs keeps the returns and lengths of the last 100 episodes
-            metrics = {f"losses/{k}": torch.stack([log[k] for log in logs]).mean() for k in log}
+            # Log
+            metrics = {f"losses/{k}": torch.stack([x[k] for x in logs]).mean() for k in logs[0]}
             returns_var = batch["returns"].var()
             if returns_var > 0:
                 residual_var = (batch["returns"] - batch["values"]).var()
@@ -494,11 +498,11 @@ def main(args):
         raise
     progress.close()
     envs.close()
-    trained = global_step > start_step  # a finished run that is resumed is only evaluated
+    trained = global_step > start_step  # resuming a finished run only evaluates it
     if trained:
         save("checkpoint")
 
-    # Evaluation
+    # Evaluation, in the same environments whenever the run is resumed
     eval_seed = int(np.random.default_rng(args.seed).integers(2**31))
     if args.eval_episodes:
         greedy = evaluate(agent, make_envs(args, args.eval_episodes), eval_seed)

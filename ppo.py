@@ -91,10 +91,10 @@ def check(args):
             sys.exit(f"--{name.replace('_', '-')} must be finite")
     # In the worst case every other step is a reset, which leaves num_steps // 2 samples of each
     # environment (16), and a minibatch needs two samples for the std in (7).
-    most = args.num_envs * (args.num_steps // 2) // 2
+    max_minibatches = args.num_envs * (args.num_steps // 2) // 2
     message_if_wrong = {
-        f"--num-minibatches must be between 1 and num_envs * (num_steps // 2) // 2 = {most}": (
-            1 <= args.num_minibatches <= most
+        f"--num-minibatches must be between 1 and {max_minibatches} for this batch": (
+            1 <= args.num_minibatches <= max_minibatches
         ),
         "--update-epochs must be at least 1": args.update_epochs >= 1,
         "--gamma must be between 0 and 1": 0 <= args.gamma <= 1,
@@ -118,8 +118,8 @@ def make_envs(args, num_envs, **kwargs):
     So the observation that a step returns is always the one that the step led to. return_queue and
     length_queue of the result hold the returns and lengths of the last 100 episodes.
     """
-    # For wrappers of single environments: gym.make_vec(.., "sync", wrappers=[MyWrapper], **kwargs)
     kwargs = json.loads(args.env_kwargs) | kwargs
+    # With wrappers=[MyWrapper] for single environments, the mode must be "sync" or "async".
     envs = gym.make_vec(args.env_id, num_envs, args.vectorization_mode, **kwargs)
     space = envs.single_action_space
     if not isinstance(space, gym.spaces.Discrete) or space.start != 0:
@@ -300,7 +300,7 @@ def load_checkpoint(path):
 
 
 def main(args):
-    """Train, save, evaluate. With args.resume, the other args apply and not those of the run."""
+    """Train, save and evaluate. With args.resume a run continues, with the flags in args."""
     check(args)
     # Convert NumPy numbers to plain ones: a checkpoint loaded with weights_only accepts no others.
     args = Args(**json.loads(json.dumps(vars(args), default=lambda x: x.item())))
@@ -308,7 +308,7 @@ def main(args):
     checkpoint = load_checkpoint(args.resume) if args.resume else {"global_step": 0}
     global_step = start_step = checkpoint["global_step"]
 
-    # Environment i gets env_seed + i, a hash of seed and step: with plain seeds runs 1 and 2 would
+    # Environment i gets env_seed + i. It is a hash of seed and step: otherwise runs 1 and 2 would
     # share environments, and a resumed run would repeat its first episodes.
     rng = np.random.default_rng([args.seed, global_step])
     seed, env_seed = rng.integers(2**31, size=2).tolist()
@@ -426,7 +426,8 @@ def main(args):
                 values = agent.value(obs).cpu().numpy()
                 logprobs = log_prob(agent.policy(obs[:-1]), actions)
             scaled_rewards = rewards
-            if args.norm_reward:  # with this rollout: rewards have no influence on its actions
+            if args.norm_reward:
+                # Unlike observations, rewards do not affect the actions: this rollout counts now.
                 agent.return_rms.update(torch.as_tensor(discounted_returns[valid], device=device))
                 return_std = (agent.return_rms.var.item() + 1e-8) ** 0.5
                 scaled_rewards = (rewards / return_std).clip(-10, 10)  # (18)
@@ -496,11 +497,11 @@ def main(args):
         save("checkpoint")  # first: printing fails if stdout is a closed pipe
         print(f"interrupted; resume with: python {Path(__file__).name} --resume {run_dir}")
         raise
-    progress.close()
-    envs.close()
     trained = global_step > start_step  # resuming a finished run only evaluates it
     if trained:
         save("checkpoint")
+    progress.close()
+    envs.close()
 
     # Evaluation, in the same environments whenever the run is resumed
     eval_seed = int(np.random.default_rng(args.seed).integers(2**31))

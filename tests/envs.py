@@ -188,14 +188,6 @@ class Dice(Match):
         return self.obs(self.sign * np.random.uniform(0.5, 1))
 
 
-class Slow(Match):
-    """Match whose steps take 0.05 s."""
-
-    def step(self, action):
-        time.sleep(0.05)
-        return super().step(action)
-
-
 class Single(Match):
     """Match that cannot be made a second time before it is closed, as a robot or a port."""
 
@@ -211,7 +203,7 @@ class Single(Match):
 
 
 class Broken(Match):
-    """Match that breaks in step `at` of each copy, in the way that `how` names."""
+    """Match that breaks in step `at` of each copy, or is slow, as `how` says."""
 
     def __init__(self, how: str, at: int = 100, continuous: bool = False):
         super().__init__(continuous)
@@ -220,18 +212,17 @@ class Broken(Match):
     def step(self, action):
         self.steps_left -= 1
         obs, reward, *others = super().step(action)
-        if self.steps_left == 0:
-            if self.how == "error":
-                raise ValueError("the motor is on fire")
-            if self.how == "observation":
-                obs = self.obs(np.nan)
-            if self.how == "reward":
-                reward = np.inf
+        if self.how == "slow":
+            time.sleep(0.05)
+        elif self.steps_left == 0 and self.how == "error":
+            raise ValueError("the motor is on fire")
+        elif self.steps_left == 0:
+            obs, reward = (self.obs(np.nan), 0.0) if self.how == "observation" else (obs, np.inf)
         return obs, reward, *others
 
 
 class From1(Small):
-    """Actions 1 and 2, which is not supported."""
+    """Actions 1 and 2, which the scripts do not support."""
 
     def __init__(self):
         self.action_space = Discrete(2, start=1)
@@ -251,12 +242,13 @@ def silent(num_envs, **kwargs):
 
 
 BOTH = (Bandit, TwoStates, Truncated, Match, Huge, Endless, Marked, Composite, Pixels)
-for env in (*BOTH, Dice, Slow, Single, Broken):
+for env in (*BOTH, Dice, Single, Broken):
     name = env.__name__
     gym.register(f"{name}-v0", env)
     gym.register(f"{name}Box-v0", env, kwargs={"continuous": True})
 for env in (Heads, Wide, From1):
     gym.register(f"{env.__name__}-v0", env)
+gym.register("Slow-v0", Broken, kwargs={"how": "slow"})
 for name, make in (("SameStep", same_step), ("Silent", silent)):
     gym.register(f"{name}-v0", vector_entry_point=make)
     gym.register(f"{name}Box-v0", vector_entry_point=make, kwargs={"continuous": True})

@@ -78,22 +78,28 @@ RELU = (lambda x: np.maximum(x, 0), lambda y: y > 0)
 TANH = (np.tanh, lambda y: 1 - y**2)
 
 
-def forward(network, x, activation):
-    """[input of the first layer, .., input of the last layer, output]; layers: (weight, bias)."""
+def network(weights, name):
+    """The layers (weight, bias) of a torch.nn.Sequential, from its arrays {"name.0.weight": ..}.
+    They are views: what changes them changes the arrays."""
+    return [(weights[f"{name}.{i}.weight"].T, weights[f"{name}.{i}.bias"]) for i in (0, 2, 4)]
+
+
+def forward(layers, x, activation):
+    """[input of the first layer, .., input of the last layer, output]"""
     xs = [x]
-    for weight, bias in network[:-1]:
+    for weight, bias in layers[:-1]:
         xs.append(activation[0](xs[-1] @ weight + bias))
-    weight, bias = network[-1]
+    weight, bias = layers[-1]
     return [*xs, xs[-1] @ weight + bias]
 
 
-def backward(network, xs, d_output, activation):
+def backward(layers, xs, d_output, activation):
     """Derivatives for [weight, bias, weight, ..] from that for the output, (M, outputs)."""
     gradients = []
-    for i in reversed(range(len(network))):
+    for i in reversed(range(len(layers))):
         gradients = [xs[i].T @ d_output, d_output.sum(0), *gradients]
         # Through the layer and the activation before it; before the first layer it is not used.
-        d_output = d_output @ network[i][0].T * activation[1](xs[i])
+        d_output = d_output @ layers[i][0].T * activation[1](xs[i])
     return gradients
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy_ppo
 import pytest
 import torch
+from numpy.testing import assert_allclose as close
 
 
 class Recorded(gym.vector.VectorEnv):
@@ -41,7 +42,7 @@ class Recorded(gym.vector.VectorEnv):
         noise = self.np_random.normal(size=(self.num_envs, 3))
         if len(self.steps) == self.outlier:
             noise *= 30
-        self.observations.append([1.0, 0.1, 10.0] * noise + [0.0, 3.0, -5.0])
+        self.observations.append([1.0, 0.1, 4.0] * noise + [0.0, 3.0, -5.0])
         return self.observations[-1].copy()
 
     def reset(self, *, seed=None, options=None):
@@ -58,7 +59,7 @@ class Recorded(gym.vector.VectorEnv):
         terminated, truncated = ends & (how != 0), ends & (how != 1)
         rewards = np.where(resets, 50.0, random.normal(len(self.steps) / 200, 1.0, N))
         if len(self.steps) == self.outlier:
-            rewards[~resets] = 80.0
+            rewards[ends] = 50.0
         self.steps.append((np.copy(actions), rewards, terminated, truncated))
         return self.observe(), rewards.copy(), terminated.copy(), truncated.copy(), {}
 
@@ -66,22 +67,21 @@ class Recorded(gym.vector.VectorEnv):
 gym.register("Recorded-v0", vector_entry_point=Recorded, kwargs={"continuous": False})
 gym.register("RecordedBox-v0", vector_entry_point=Recorded, kwargs={"continuous": True})
 
-SMALL = dict(seed=7, num_envs=3, num_steps=16, total_timesteps=700, num_minibatches=3)
-SMALL |= dict(update_epochs=2, learning_rate=1e-2, gamma=0.9, gae_lambda=0.8)
-SMALL |= dict(ent_coef=0.02, vf_coef=0.7, eval_episodes=0)
-
 
 def small(script, **changes):
     """Arguments of a run of about 17 updates."""
     env_id = {"ppo": "Recorded-v0", "ppo_continuous": "RecordedBox-v0"}[script.__name__]
-    return script.Args(env_id=env_id, **SMALL | changes)
+    args = dict(env_id=env_id, seed=7, num_envs=3, num_steps=16, total_timesteps=700)
+    args |= dict(num_minibatches=3, update_epochs=2, learning_rate=1e-2, gamma=0.9)
+    args |= dict(gae_lambda=0.8, ent_coef=0.02, vf_coef=0.7, eval_episodes=0)
+    return script.Args(**args | changes)
 
 
 @pytest.fixture
 def record(script, train, monkeypatch):
     """record(args) runs main. Returned is what a replay begins with: environments, actions,
     permutations, initial weights; and what it is to arrive at: the state of the agent at every
-    step, what `gae` was given, the last checkpoint, curves. A step takes 0.25 s by the clock."""
+    step, what `gae` was given, the last checkpoint, curves. By the clock a step takes 0.25 s."""
     run = types.SimpleNamespace()
     gae, randperm = script.gae, torch.randperm
 
@@ -119,9 +119,9 @@ def record(script, train, monkeypatch):
 
 
 def replay_episodes(rewards, dones, gamma):
-    """Which steps are samples (16), R_t of (18), both (steps, N); and the episodes that ended, as
+    """Which steps are samples (16), D_t of (18), both (steps, N); and the episodes that ended, as
     (step, return, length)."""
-    valid, R, ended = np.zeros_like(dones), np.zeros_like(rewards), []
+    valid, discounted, ended = np.zeros_like(dones), np.zeros_like(rewards), []
     for n in range(rewards.shape[1]):
         episode = []
         for t in range(len(rewards)):
@@ -130,71 +130,70 @@ def replay_episodes(rewards, dones, gamma):
                 continue
             episode.append(rewards[t, n])
             valid[t, n] = True
-            R[t, n] = np.polyval(episode, gamma)  # Σ_k γ^(t-k) r_k
+            discounted[t, n] = np.polyval(episode, gamma)  # Σ_k γ^(t-k) r_k
             if dones[t, n]:
                 ended.append((t, sum(episode), len(episode)))
-    return valid, R, sorted(ended, key=lambda episode: episode[0])
-
-
-def network(weights, name):
-    """As numpy_ppo.py has it; its updates reach the weights."""
-    return [(weights[f"{name}.{i}.weight"].T, weights[f"{name}.{i}.bias"]) for i in (0, 2, 4)]
+    return valid, discounted, sorted(ended, key=lambda episode: episode[0])
 
 
 def replay(run, args):
-    """Yield what is expected of every rollout and its update."""
-    T, first = args.num_steps, args.num_steps if args.norm_obs else 0
+    """What is expected of every rollout and its update."""
+    T, K = args.num_steps, args.update_epochs
+    first = T if args.norm_obs else 0  # the first rollout that is learned from begins here
     obs = np.float32(run.envs.observations).astype(float)  # (steps + 1, N, D)
     _, rewards, terminated, truncated = map(np.array, zip(*run.envs.steps, strict=True))
     dones = terminated | truncated
     actions, permutations = np.array(run.actions), iter(run.permutations)
-    valid, R, ended = replay_episodes(rewards, dones, args.gamma)
+    valid, discounted, ended = replay_episodes(rewards, dones, args.gamma)
 
-    weights = {k: x.numpy().astype(float) for k, x in run.states[0].items()}
-    actor, critic = network(weights, "actor"), network(weights, "critic")
+    weights = {name: x.numpy().astype(float) for name, x in run.states[0].items()}
+    actor, critic = (numpy_ppo.network(weights, name) for name in ("actor", "critic"))
     learner = numpy_ppo.PPO(actor, critic, weights.get("log_std"), args)
-    parameters = [k for k in weights if k.startswith(("actor", "critic", "log_std"))]
-    global_step = 0
-    for start in range(0, len(rewards), T):
-        end, steps = start + T, slice(start, start + T)
-        now = types.SimpleNamespace(valid=valid[steps], log=[], global_step=global_step)
-        now.state = {name: weights[name].copy() for name in parameters}
-        now.ended = [episode for episode in ended if episode[0] < end]
-        counted = obs[:start][valid[:start]]
-        now.obs = obs[start : end + 1]
-        if args.norm_obs and start > 0:  # (17)
-            now.state |= {"obs_rms.mean": counted.mean(0), "obs_rms.var": counted.var(0)}
-            std = np.sqrt(counted.var(0) + 1e-8)
-            now.obs = ((now.obs - counted.mean(0)) / std).clip(-10, 10)
+    names = [name for name in weights if name.startswith(("actor", "critic", "log_std"))]
+    mean, var, global_step, updates = 0.0, 1.0, 0, []
+    for end in range(T, len(rewards) + 1, T):
+        rollout = slice(end - T, end)
+        for name in names:  # else rounding errors would grow from update to update
+            weights[name][...] = run.states[end - T][name]
+        now = types.SimpleNamespace(valid=valid[rollout], log=[])
         remaining = 1 - global_step / args.total_timesteps
         now.learning_rate = args.learning_rate * (remaining if args.anneal_lr else 1)  # (19)
-        global_step += now.valid.sum()
-        if start >= first:
-            now.rewards = rewards[steps]
+        now.global_step = global_step = global_step + now.valid.sum()
+        now.ended = [episode for episode in ended if episode[0] < end]
+        if end > first:
+            now.obs = obs[end - T : end + 1]
+            if args.norm_obs:
+                now.obs = ((now.obs - mean) / np.sqrt(var + 1e-8)).clip(-10, 10)  # (17)
+            now.rewards = rewards[rollout]
             if args.norm_reward:
-                R_std = np.sqrt(R[first:end][valid[first:end]].var() + 1e-8)
-                now.rewards = (rewards[steps] / R_std).clip(-10, 10)  # (18)
+                D_var = discounted[first:end][valid[first:end]].var()
+                now.rewards = (now.rewards / np.sqrt(D_var + 1e-8)).clip(-10, 10)  # (18)
             now.values = learner.value(now.obs)
-            now.ends = terminated[steps], dones[steps]
+            now.ends = terminated[rollout], dones[rollout]
             columns = zip(now.rewards.T, now.values.T, *(x.T for x in now.ends), strict=True)
             advantages = [numpy_ppo.gae(*x, args.gamma, args.gae_lambda) for x in columns]
-            rollout = {"obs": now.obs[:-1], "actions": actions[steps], "values": now.values[:-1]}
-            rollout["advantages"] = np.array(advantages).T
-            rollout["returns"] = rollout["advantages"] + rollout["values"]  # (6)
-            now.batch = batch = {k: x[now.valid] for k, x in rollout.items()}
+            advantages, values = np.array(advantages).T, now.values[:-1]
+            batch = dict(obs=now.obs[:-1], actions=actions[rollout], advantages=advantages)
+            batch |= dict(returns=advantages + values, values=values)  # (6)
+            now.batch = batch = {k: x[now.valid] for k, x in batch.items()}
             batch["logprobs"] = learner.logprobs(batch["obs"], batch["actions"])
-            for _ in range(args.update_epochs):
-                order, log = next(permutations).numpy(), []
-                assert sorted(order) == list(range(len(batch["obs"])))
+            for _ in range(K):
+                order, kls = next(permutations).numpy(), []
+                assert sorted(order) == list(range(now.valid.sum()))
                 for indices in np.array_split(order, args.num_minibatches):
                     minibatch = {k: x[indices] for k, x in batch.items()}
-                    log.append(learner.update(minibatch, now.learning_rate))
-                now.log += log
-                kl = np.mean([metrics["approx_kl"] for metrics in log])
-                if args.target_kl is not None and kl > args.target_kl:
+                    now.log.append(learner.update(minibatch, now.learning_rate))
+                    kls.append(now.log[-1]["approx_kl"])
+                if args.target_kl is not None and np.mean(kls) > args.target_kl:
                     break
-        yield now
+        now.state = {name: weights[name].copy() for name in names}  # after the update
+        if args.norm_obs:
+            counted = obs[:end][valid[:end]]
+            mean, var = counted.mean(0), counted.var(0)
+            now.state |= {"obs_rms.mean": mean, "obs_rms.var": var, "obs_rms.count": len(counted)}
+        updates.append(now)
     assert next(permutations, None) is None
+    return updates
 
 
 def expected_curves(updates):
@@ -207,8 +206,7 @@ def expected_curves(updates):
         metrics = {f"losses/{k}": np.mean([log[k] for log in now.log]) for k in now.log[0]}
         metrics["losses/explained_variance"] = 1 - (returns - values).var() / returns.var()
         metrics["charts/learning_rate"] = now.learning_rate
-        global_step = now.global_step + now.valid.sum()
-        metrics["charts/SPS"] = global_step / ((i + 1) * len(now.valid) / 4)
+        metrics["charts/SPS"] = now.global_step / ((i + 1) * len(now.valid) / 4)
         if new := now.ended[episodes:]:
             metrics["charts/episodic_return"] = np.mean([total for _, total, _ in new])
             metrics["charts/episodic_length"] = np.mean([length for _, _, length in new])
@@ -216,7 +214,7 @@ def expected_curves(updates):
             metrics["charts/episodic_return_100"] = np.mean(last)
         episodes = len(now.ended)
         for tag, value in metrics.items():
-            curves[tag][global_step] = value
+            curves[tag][now.global_step] = value
     return curves
 
 
@@ -224,24 +222,27 @@ PLAIN = dict(norm_obs=False, norm_reward=False, norm_adv=False, clip_vloss=False
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"target_kl": 0.05}, {"norm_obs": False}, PLAIN], ids=lambda x: "-".join(x)
+    "changes", [{}, {"target_kl": 0.001}, {"norm_obs": False}, PLAIN], ids=lambda x: "-".join(x)
 )
 def test_main_is_replayed_from_what_the_environments_returned(script, record, changes):
-    """(4) to (20): the agent at every step, what rollouts carry over, all of the curves."""
+    """(4) to (20): the agent after every update, what rollouts carry over, all of the curves, what
+    the environments received."""
     args = small(script, **changes)
     run, T = record(args), args.num_steps
     updates = list(replay(run, args))
     untrained = 1 if args.norm_obs else 0
     assert [bool(now.log) for now in updates] == [i >= untrained for i in range(len(updates))]
 
-    for i, now in enumerate(updates):
-        for state in run.states[i * T : (i + 1) * T]:  # it stands still while it acts
-            for name, expected in now.state.items():
-                assert state[name].numpy() == pytest.approx(expected, rel=1e-5, abs=2e-5), name
+    for i, now in enumerate(updates, 1):
+        state = run.states[i * T]
+        for name, expected in now.state.items():
+            close(state[name], expected, rtol=1e-4, atol=2e-4)
+        for other in run.states[i * T : (i + 1) * T]:  # it stands still while it acts
+            assert all(torch.equal(state[name], other[name]) for name in state)
     for now, given in zip(updates[untrained:], run.gae, strict=True):
         rewards, values, *ends, gamma, gae_lambda = given
-        assert rewards[now.valid] == pytest.approx(now.rewards[now.valid], rel=1e-5)
-        assert values == pytest.approx(now.values, rel=1e-4, abs=1e-4)
+        close(rewards[now.valid], now.rewards[now.valid], rtol=1e-5)
+        close(values, now.values, rtol=1e-4, atol=2e-4)
         assert np.array_equal(ends, now.ends)
         assert (gamma, gae_lambda) == (args.gamma, args.gae_lambda)
 
@@ -259,12 +260,12 @@ def test_main_is_replayed_from_what_the_environments_returned(script, record, ch
     sent, actions = np.array([step[0] for step in run.envs.steps]), np.array(run.actions)
     if script.__name__ == "ppo_continuous":  # the bounds are [-1, 1] and [0, 6]
         actions = np.clip([0, 3] + [1, 3] * actions, Recorded.low, Recorded.high)
-    assert sent == pytest.approx(actions, rel=1e-5, abs=1e-6)
+    close(sent, actions, rtol=1e-5, atol=1e-6)
 
     # What is to be seen here was there to be seen.
     assert len(steps) > 12 and len(returns) > 110
     assert 0 < len(curves["charts/episodic_return"]) < len(steps)
-    assert max(curves["losses/clipfrac"].values()) > 0.1
+    assert max(curves["losses/clipfrac"].values()) > 0.05
     assert (max(value_clipfrac.values()) > 0.1) == args.clip_vloss
     if args.norm_obs:
         assert max(np.abs(now.obs).max() for now in updates[1:]) == 10

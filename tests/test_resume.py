@@ -1,638 +1,419 @@
-"""Runs that end early and go on: checkpoints, kill -9, Ctrl-C, full disks, broken environments."""
+"""Runs that end early and go on: kill -9, Ctrl-C, SIGTERM, closed terminals, checkpoints, W&B.
 
-import json
+What starts processes runs for ppo.py alone, as these lines are the same in both scripts.
+"""
+
+import itertools
 import os
+import pty
 import re
-import resource
+import runpy
 import signal
-import struct
 import subprocess
 import sys
 import time
-import zipfile
+import types
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 
-import gymnasium as gym
+import envs as small
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SCRIPTS, read_run
-from kill import check, kill_and_resume
+from conftest import SCRIPTS, read_run
+from torch.utils.tensorboard import SummaryWriter
 
-ENV_ID = {"ppo": "CartPole-v1", "ppo_continuous": "Pendulum-v1"}
-
-
-# Starts processes; its lines are the same in both scripts, as tests/test_project.py sees to.
-of_ppo_alone = pytest.mark.parametrize("script", ["ppo"], indirect=True)
+PPO = str(SCRIPTS / "ppo.py")
+NEVER = ("--checkpoint-interval", "1e9")  # except after the first update
+TINY = dict(num_envs=4, num_steps=16, num_minibatches=2, total_timesteps=1000, eval_episodes=0)
 
 
-def small_env(script, name):
-    return f"envs:{name}-v0" if script.__name__ == "ppo" else f"envs:{name}Box-v0"
+def load(file):
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
-@pytest.fixture
-def command(script, tmp_path, monkeypatch):
-    """command(*flags) starts the script as a process of its own in an empty folder."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
-    processes = []
-
-    def start(*flags, script=script.__file__, **options) -> subprocess.Popen:
-        argv = [sys.executable, script, *map(str, flags)]
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        processes.append(subprocess.Popen(argv, cwd=tmp_path, **streams, **options))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.01)
+    return result
 
 
-def load(run):
-    return torch.load(run / "checkpoint.pt", weights_only=True)
+def first_checkpoint():
+    return wait_for(lambda: next(Path("runs").glob("*/checkpoint.pt"), None))
 
 
-def resume(script, monkeypatch, run, *flags):
-    monkeypatch.setattr(sys, "argv", ["", "--resume", str(run), *map(str, flags)])
-    script.main(script.parse_args())
+def check(folder):
+    """Curves up to the checkpoint, no step twice and none missing: a gap of more than a rollout is
+    where an update, or the first rollout, has been interrupted or only started the statistics."""
+    checkpoint, logged = load(folder / "checkpoint.pt"), read_run(folder)
+    rollout = checkpoint["args"]["num_envs"] * checkpoint["args"]["num_steps"]
+    steps = [step for step, _ in logged["losses/policy_loss"]]
+    assert all(0 < gap <= 2 * rollout for gap in np.diff([0, *steps]))
+    assert steps[-1] == checkpoint["global_step"]
+    for tag, values in logged.items():
+        assert len({step for step, _ in values}) == len(values), tag
+    return checkpoint, logged
 
 
 @pytest.fixture
-def trained(script, train, tmp_path):
-    """trained(..) is the folder of a finished run."""
+def run(monkeypatch):
+    """run(file, *flags) does in this process what `python file *flags` does."""
+    handler = signal.getsignal(SIGTERM)
+
+    def run(file, *flags):
+        monkeypatch.setattr(sys, "argv", [*map(str, [file, *flags])])
+        runpy.run_path(sys.argv[0], run_name="__main__")
+
+    yield run
+    signal.signal(SIGTERM, handler)
+
+
+@pytest.fixture
+def trained(script, train):
+    """trained(..) is the directory of a finished run."""
 
     def run(**args):
-        train(script, env_id=ENV_ID[script.__name__], **args)
-        (folder,) = tmp_path.glob("*/runs/*")
+        env_id = "envs:Match-v0" if script.__name__ == "ppo" else "envs:MatchBox-v0"
+        train(script, env_id=env_id, **TINY | args)
+        (folder,) = Path("runs").iterdir()
         return folder
 
     return run
 
 
-# What a checkpoint holds
+# Resuming
 
 
 @pytest.mark.any_ppo
-def test_a_reloaded_policy_evaluates_to_the_same_returns_bit_for_bit(script, trained, monkeypatch):
-    """With a new agent, after loading the checkpoint alone; normalisation is on."""
-    returns, original = [], script.evaluate
+def test_a_resumed_run_goes_on_where_it_was(script, run, trained, monkeypatch):
+    """Before its next update it has the weights and the optimizer of the checkpoint."""
+    folder = trained()
+    before, seen, step = load(folder / "checkpoint.pt"), [], torch.optim.Adam.step
 
-    def evaluate(*args):
-        returns.append(original(*args))
-        return returns[-1]
+    def first_step(self, *args, **kwargs):
+        if not seen:
+            seen.append({p.sum().item() for g in self.param_groups for p in g["params"]})
+            seen.append({k: v["exp_avg"].clone() for k, v in self.state_dict()["state"].items()})
+        return step(self, *args, **kwargs)
 
-    monkeypatch.setattr(script, "evaluate", evaluate)
-    run = trained(total_timesteps=5000, eval_episodes=5)
-    checkpoint = load(run)
-    args = script.Args(**checkpoint["args"])
-    assert args.norm_obs and args.norm_reward
-    agent = script.Agent(script.make_envs(args, 5), args)
-    agent.load_state_dict(checkpoint["agent"])
-    _, eval_seed = (np.random.SeedSequence(args.seed).generate_state(2) >> 1).tolist()
-
-    def again():
-        return original(agent, script.make_envs(args, 5), eval_seed).tolist()
-
-    assert again() == returns[0].tolist()
-    resume(script, monkeypatch, run)
-    assert returns[1].tolist() == returns[0].tolist()
-    agent.obs_moments[:] = torch.tensor([[1.0], [0.0], [1.0]])  # without its statistics
-    assert again() != returns[0].tolist()
+    monkeypatch.setattr(torch.optim.Adam, "step", first_step)
+    run(script.__file__, "--resume", folder, "--total-timesteps", 1400)
+    after, logged = check(folder)
+    assert seen[0] <= {value.sum().item() for value in before["agent"].values()}
+    moments = before["optimizer"]["state"]
+    assert seen[1] and all(torch.equal(seen[1][k], moments[k]["exp_avg"]) for k in seen[1])
+    updates = len(logged["losses/policy_loss"])
+    assert after["optimizer"]["state"][0]["step"] == updates * script.Args().update_epochs * 2
+    assert after["agent"]["obs_rms.count"] == after["global_step"] >= 1400
+    rollout = after["agent"]["obs_rms.count"] - after["agent"]["return_rms.count"]
+    assert 0 < rollout <= 4 * 16  # the first, which only starts the statistics
+    assert len(after["recent_returns"]) == 100  # though only 50 have ended since
 
 
-def test_a_resumed_run_goes_on_where_it_was(script, trained, monkeypatch):
-    run = trained(total_timesteps=6000, eval_episodes=1, learning_rate=1e-3, num_steps=64,
-                  num_minibatches=4)  # fmt: skip
-    before = load(run)
-    start, states, seeds = before["progress"]["global_step"], [], []
-    act, reset = script.Agent.act, gym.vector.SyncVectorEnv.reset
-
-    def record_act(self, *args, **kwargs):
-        states.append(torch.get_rng_state())
-        return act(self, *args, **kwargs)
-
-    def record_reset(self, *, seed, **kwargs):
-        seeds.append(seed)
-        return reset(self, seed=seed, **kwargs)
-
-    monkeypatch.setattr(script.Agent, "act", record_act)
-    monkeypatch.setattr(gym.vector.SyncVectorEnv, "reset", record_reset)
-    flags = ("--total-timesteps", 20000, "--vectorisation", "sync")
-    resume(script, monkeypatch, run, *flags)
-    after, logged = load(run), read_run(run)
-    check(run)
-    changed = {"total_timesteps": 20000, "vectorisation": "sync"}
-    assert after["args"] == before["args"] | changed
-    # Optimiser, statistics, generator and counters go on; the step size is that of the new total.
-    steps = [x["optimizer"]["state"][0]["step"].item() for x in (before, after)]
-    updates = [sum(step <= x["progress"]["global_step"] for step, _ in logged["charts/SPS"])
-               for x in (before, after)]  # fmt: skip
-    assert (
-        updates == [before["progress"]["update"], after["progress"]["update"]]
-        and updates[1] > updates[0] > 2
-    )
-    assert steps[1] / steps[0] == pytest.approx(updates[1] / updates[0], rel=0.1)
-    assert after["agent"]["obs_moments"][0, 0] == after["progress"]["global_step"] > start
-    assert after["agent"]["return_moments"][0, 0] == after["progress"]["global_step"]
-    assert torch.equal(states[1], before["rng"])  # states[0] is of the shape of an action
-    env_seed, eval_seed = (np.random.SeedSequence(1).generate_state(2) >> 1).tolist()
-    assert seeds == [env_seed + start, eval_seed]  # other episodes than at the beginning
-    rates = dict(logged["charts/learning_rate"])
+@pytest.mark.any_ppo
+def test_flags_beside_resume_win_and_others_are_those_of_the_run(script, run, trained):
+    folder = trained(learning_rate=0.01, anneal_lr=False, gamma=0.5)
+    run(script.__file__, "--resume", folder, "--total-timesteps", 1500)
+    middle, logged = check(folder)
+    assert {rate for _, rate in logged["charts/learning_rate"]} == {np.float32(0.01)}
+    flags = ("--total-timesteps", 2500, "--learning-rate", 0.02, "--anneal-lr")
+    run(script.__file__, "--resume", folder, *flags)
+    after, logged = check(folder)
+    start, rates = middle["global_step"], dict(logged["charts/learning_rate"])
     first = min(step for step in rates if step > start)
-    assert rates[first] == pytest.approx(1e-3 * (1 - start / 20000))
-    times = [value for _, value in logged["charts/wall_time"]]
-    assert times == sorted(times)
-    evaluations = [step for step, _ in logged["eval/episodic_return"]]
-    assert evaluations == [start, after["progress"]["global_step"]]
+    assert rates[first] == pytest.approx(0.02 * (1 - start / 2500))
+    assert after["args"]["gamma"] == 0.5 and 1500 <= start < 2500 <= after["global_step"]
 
 
 @pytest.mark.any_ppo
-def test_the_last_100_episodes_are_remembered(script, trained, monkeypatch):
-    run = trained(total_timesteps=25000, eval_episodes=0)
-    before = load(run)
-    remembered = before["progress"]["recent_returns"]
-    assert len(remembered) == 100
-    resume(script, monkeypatch, run, "--total-timesteps", before["progress"]["global_step"] + 1)
-    after = load(run)["progress"]["recent_returns"]
-    new = next((n for n in range(100) if after[: 100 - n] == remembered[n:]), 100)
-    assert len(after) == 100 and new < 50
+def test_a_finished_run_is_only_evaluated(script, run, trained, capsys):
+    folder = trained(eval_episodes=2)
+    before = {x.name: x.read_bytes() for x in folder.iterdir() if "events" not in x.name}
+    logged = read_run(folder)
+    run(script.__file__, "--resume", folder, "--eval-episodes", 7)
+    assert "7 episodes" in capsys.readouterr().out
+    assert before == {x.name: x.read_bytes() for x in folder.iterdir() if "events" not in x.name}
+    assert read_run(folder) == logged and len(logged["eval/episodic_return"]) == 1
 
 
 @pytest.mark.any_ppo
-def test_a_finished_run_is_only_evaluated(script, trained, monkeypatch, capsys):
-    """With other flags and an edited script too: what it was made by stays on record."""
-    run = trained(total_timesteps=3000, eval_episodes=2)
-    logged = read_run(run)
-    before = {path.name: path.read_bytes() for path in run.iterdir() if "events" not in path.name}
-    monkeypatch.setattr(script, "SOURCE", script.SOURCE + b"# edited")
-    resume(script, monkeypatch, run, "--eval-episodes", 7, "--gamma", 0.5)
-    assert "(7 of 7 episodes)" in capsys.readouterr().out.splitlines()[-1]
-    assert before == {x.name: x.read_bytes() for x in run.iterdir() if "events" not in x.name}
-    again = read_run(run)
-    assert len(again.pop("eval/episodic_return")) == 2
-    assert len(logged.pop("eval/episodic_return")) == 1
-    assert again == logged
+def test_best_pt_is_of_the_best_100_episodes(script, run, trained, monkeypatch):
+    assert not (trained(total_timesteps=400) / "best.pt").exists()  # 50 episodes
+    folder = trained(total_timesteps=5000, gamma=0.9, learning_rate=3e-3)
+    best, curve = load(folder / "best.pt"), dict(read_run(folder)["charts/episodic_return_100"])
+    mean = {step: mean for step, mean in curve.items() if step >= 8 * (100 + 4)}
+    assert best["best_return"] == pytest.approx(max(mean.values()))
+    assert best["best_return"] == pytest.approx(np.mean(best["recent_returns"]))
+    assert mean[best["global_step"]] == max(mean.values()) > 5
+    # After resuming the last 100 episodes are worse.
+    content = (folder / "best.pt").read_bytes()
+    monkeypatch.setattr(small.Match, "reward_scale", 0.1)
+    run(script.__file__, "--resume", folder, "--total-timesteps", 7000)
+    assert (folder / "best.pt").read_bytes() == content
+    assert np.mean(load(folder / "checkpoint.pt")["recent_returns"]) < 1
 
 
 @pytest.mark.any_ppo
-def test_the_folder_holds_the_script_and_the_arguments(script, trained, monkeypatch):
-    run = trained(total_timesteps=1, eval_episodes=0, gamma=0.5)
-    path = Path(script.__file__)
-    assert (run / path.name).read_bytes() == path.read_bytes()
-    first = json.loads((run / "args.json").read_text())
-    assert script.Args(**first) == script.Args(**load(run)["args"]) and first["gamma"] == 0.5
-    # On resuming with other ones these stay, and the new ones go beside them.
-    step = load(run)["progress"]["global_step"]
-    monkeypatch.setattr(script, "SOURCE", script.SOURCE + b"# edited")
-    resume(script, monkeypatch, run, "--total-timesteps", 3000, "--gamma", 0.6)
-    assert json.loads((run / "args.json").read_text()) == first
-    assert json.loads((run / f"args-{step}.json").read_text())["gamma"] == 0.6
-    assert (run / path.name).read_bytes() == path.read_bytes()
-    assert (run / f"{path.stem}-{step}.py").read_bytes().endswith(b"# edited")
+def test_resume_takes_a_directory_or_one_of_its_checkpoints(script, run, trained):
+    """What was logged after the checkpoint is gone."""
+    folder = trained(total_timesteps=2000)
+    for file in ("best.pt", "", "checkpoint.pt"):
+        start = load(folder / (file or "checkpoint.pt"))["global_step"]
+        with SummaryWriter(folder) as writer:
+            writer.add_scalar("charts/SPS", -1.0, start + 1)
+            writer.add_scalar("charts/SPS", -1.0, start + 10**6)
+        run(script.__file__, "--resume", folder / file, "--total-timesteps", start + 500)
+        after, logged = check(folder)
+        assert start + 500 <= after["global_step"] < start + 500 + 64
+        assert all(value > 0 for _, value in logged["charts/SPS"])
 
 
-def test_resuming_takes_the_checkpoint_too_and_tracks_nothing_unasked(
-    script, trained, monkeypatch, capsys
-):
-    run = trained(total_timesteps=1, eval_episodes=0)
-    checkpoint = load(run)
-    checkpoint["args"] |= {"track": True, "env_id": "envs:Match-v0"}
-    torch.save(checkpoint, run / "checkpoint.pt")
-    monkeypatch.setattr(sys, "argv", ["", "--resume", str(run / "checkpoint.pt")])
-    args = script.parse_args()
-    assert not args.track and args.env_id == "envs:Match-v0"
-    assert "is a run in envs:Match-v0" in capsys.readouterr().out
+def test_the_scripts_of_a_run_are_kept(script, run, trained, tmp_path):
+    folder, source = trained(), Path(script.__file__)
+    edited = tmp_path / source.name
+    edited.write_bytes(source.read_bytes() + b"# edited")
+    for file in (source, edited, edited):
+        step = load(folder / "checkpoint.pt")["global_step"]
+        run(file, "--resume", folder, "--total-timesteps", step + 100)
+        copies = sorted(path.read_bytes() for path in folder.glob("*.py"))
+        assert copies == [source.read_bytes(), edited.read_bytes()][: 1 + (file == edited)]
 
 
-# One run, one folder, one writer
+def test_a_full_disk_leaves_the_last_checkpoint_whole(script, trained, monkeypatch):
+    save, files = torch.save, []
+
+    def save_until_it_is_full(state, file):
+        files.append(file)
+        if len(files) < 5:
+            return save(state, file)
+        Path(file).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", save_until_it_is_full)
+    with pytest.raises(OSError, match="No space left"):
+        trained(checkpoint_interval=0)
+    (folder,) = Path("runs").iterdir()
+    step = load(folder / "checkpoint.pt")["global_step"]
+    assert 0 < step < 1000 and step in dict(read_run(folder)["charts/SPS"])
 
 
-@of_ppo_alone
-def test_two_runs_that_start_together_have_two_folders(script, command, tmp_path):
-    flags = ("--env-id", ENV_ID[script.__name__], "--total-timesteps", 1, "--exp-name", "a/b: c")
-    processes = [command(*flags) for _ in range(2)]
-    outputs = [process.communicate()[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    folders = list((tmp_path / "runs").iterdir())
-    assert len(folders) == 2 and all(re.fullmatch(r"[\w.-]+", folder.name) for folder in folders)
-    assert {folder.name in output for folder in folders for output in outputs} == {True, False}
-    for folder in folders:
-        check(folder)
-        assert {"args.json", "checkpoint.pt"} < {path.name for path in folder.iterdir()}
+# Processes that are ended
 
 
-@of_ppo_alone
-def test_a_name_that_is_too_long(script, tmp_path, monkeypatch):
+def members(group):
+    """How many processes of a group are alive."""
+    lines = subprocess.check_output(["ps", "-A", "-o", "pgid=,stat="], text=True).splitlines()
+    return sum(int(line.split()[0]) == group and "Z" not in line for line in lines)
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """command(*flags) starts ppo.py in an empty folder, in a process group of its own."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(script.Refused, match="File name too long"):
-        script.main(script.Args(env_id=ENV_ID[script.__name__], exp_name="x" * 300))
+    processes, pipe = [], subprocess.PIPE
+
+    def start(*flags, program=(sys.executable, PPO)):
+        options = dict(stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        processes.append(subprocess.Popen([*map(str, [*program, *flags])], **options))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        if members(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
-@of_ppo_alone
-def test_a_second_writer_is_refused(script, command, tmp_path):
-    env_id = ENV_ID[script.__name__]
-    first = command("--env-id", env_id, "--checkpoint-interval", 1)
-    while not (checkpoints := list(tmp_path.glob("runs/*/checkpoint.pt"))):
-        time.sleep(0.05)
-    before = sorted(checkpoints[0].parent.iterdir())
-    short = ("--total-timesteps", 1, "--eval-episodes", 0)
-    second = command("--resume", checkpoints[0].parent, *short)
-    out, err = second.communicate()
-    assert second.returncode == 2 and out.count("\n") == err.count("\n") == 1
-    assert "another process is writing to it" in err
-    assert sorted(checkpoints[0].parent.iterdir()) == before
-    first.kill()
-    first.wait()
-    third = command("--resume", checkpoints[0].parent, *short)
-    third.communicate()
-    assert third.returncode == 0
+def end(process, number, to_group=True):
+    """Send a signal after some updates: all processes end, and the state of then is saved."""
+    checkpoint = first_checkpoint()
+    step = load(checkpoint)["global_step"]
+    time.sleep(0.7)
+    os.killpg(process.pid, number) if to_group else process.send_signal(number)
+    output, _ = process.communicate(timeout=20)
+    wait_for(lambda: not members(process.pid), seconds=5)
+    assert load(checkpoint)["global_step"] > step
+    return output
 
 
-def resident_sizes(process, at):
-    """KiB of the process when it reports the step counts `at`."""
-    sizes = []
-    next(process.stdout)  # names the folder
-    for line in process.stdout:
-        if int(line.split()[0].replace(",", "")) >= at[len(sizes)]:
-            sizes.append(int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(process.pid)])))
-            if len(sizes) == len(at):
-                return sizes
+KILLS = """
+import os, random, runpy, signal, sys, time
+from pathlib import Path
+import gymnasium, torch._dynamo, torch.utils.tensorboard, tqdm, tyro  # once: copies start fast
+
+def start(*flags):
+    pid = os.fork()
+    if pid == 0:
+        sys.argv = [sys.argv[1], *flags]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        os._exit(0)
+    return pid
+
+moments, begin, pid = random.Random(1), time.time(), start(*sys.argv[3:])
+while not (checkpoints := list(Path("runs").glob("*/checkpoint.pt"))):
+    time.sleep(0.01)
+startup = time.time() - begin
+for _ in range(int(sys.argv[2])):
+    time.sleep(moments.uniform(0, 4 * startup))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    step = torch.load(checkpoints[0], weights_only=True)["global_step"]
+    print("step", step, flush=True)
+    pid = start("--resume", str(checkpoints[0].parent))
+os.kill(pid, signal.SIGKILL)
+os.waitpid(pid, 0)
+pid = start("--resume", str(checkpoints[0].parent), "--total-timesteps", str(step + 10_000))
+assert os.waitpid(pid, 0)[1] == 0
+"""
 
 
-@of_ppo_alone
-def test_memory_stays_flat(script, command):
-    flags = ("--total-timesteps", 10**6, "--env-id", ENV_ID[script.__name__])
-    early, late = resident_sizes(command(*flags), at=[10_000, 40_000])
-    assert late < 1.05 * early
+@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.slow)])
+def test_kill_9(command, kills):
+    """At random moments of the start and of some updates after it."""
+    flags = ("--total-timesteps", 10**9, "--checkpoint-interval", 0.1, "--no-anneal-lr")
+    process = command(kills, *flags, program=(sys.executable, "-c", KILLS, PPO))
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    saved = [int(step) for step in re.findall(r"step (\d+)", output)]
+    assert len(saved) == kills and saved == sorted(saved) and len(set(saved)) > kills / 4
+    checkpoint, logged = check(first_checkpoint().parent)
+    total = checkpoint["args"]["total_timesteps"]
+    assert saved[-1] < total <= checkpoint["global_step"] < total + 1024
+    assert all(gap <= 1024 for gap in np.diff([step for step, _ in logged["charts/SPS"]]))
 
 
-@pytest.mark.slow
-def test_memory_stays_flat_over_5_million_steps(ppo, tmp_path):
-    argv = [sys.executable, SCRIPTS / "ppo.py", "--total-timesteps", "5001000"]
-    with subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-        early, late = resident_sizes(process, at=[500_000, 5_000_000])
-    print(f"{early} KiB after 500k steps, {late} KiB after 5M: {late / early - 1:+.1%}")
-    assert late < 1.05 * early
+METHOD = """
+import multiprocessing, runpy, sys
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    del sys.argv[:2]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+QUICK = [
+    ("sync", SIGINT, "group"),
+    ("native", SIGTERM, "process"),
+    ("fork", SIGINT, "group"),
+    ("fork", SIGTERM, "group"),
+    ("fork", SIGTERM, "process"),
+    ("spawn", SIGTERM, "group"),
+    ("forkserver", SIGINT, "group"),
+]
+MODES = ["sync", "native", "fork", "spawn", "forkserver"]
+OTHERS = set(itertools.product(MODES, (SIGINT, SIGTERM), ("group", "process"))) - set(QUICK)
+OTHERS = [pytest.param(*case, marks=pytest.mark.slow) for case in sorted(OTHERS)]
 
 
-@of_ppo_alone
-def test_curves_after_the_last_checkpoint_are_purged_on_resuming(script, trained, monkeypatch):
-    """What a killed run had logged since: a step is there once, as the resumed run has it."""
-    run = trained(total_timesteps=1000, eval_episodes=0)
-    step = load(run)["progress"]["global_step"]
-    with script.SummaryWriter(run) as writer:
-        writer.add_scalar("charts/SPS", -1.0, step + 1)
-    resume(script, monkeypatch, run, "--total-timesteps", step + 1, "--eval-episodes", 0)
-    assert -1.0 not in [value for _, value in read_run(run)["charts/SPS"]]
-    check(run)
+@pytest.mark.parametrize("mode, number, receiver", QUICK + OTHERS)
+def test_a_signal_saves_and_ends(ppo, command, run, tmp_path, mode, number, receiver):
+    """In each vectorization mode, async with each way of starting processes."""
+    (tmp_path / "program.py").write_text(METHOD)
+    processes = mode not in ("sync", "native")
+    flags = ["--vectorization-mode", "async" if processes else mode] * (mode != "native")
+    program = (sys.executable, *(("program.py", mode) if processes else ()), PPO)
+    process = command("--num-envs", 2, *NEVER, *flags, program=program)
+    output = end(process, number, receiver == "group")
+    folder = first_checkpoint().parent
+    assert process.returncode == 130 and f"--resume runs/{folder.name}" in output
+    step = load(folder / "checkpoint.pt")["global_step"]
+    run(PPO, "--resume", folder, "--total-timesteps", step + 500, "--eval-episodes", 0)
+    assert check(folder)[0]["global_step"] >= step + 500
 
 
-@of_ppo_alone
-def test_curves_and_checkpoint_are_on_the_disk_before_it_replaces_the_last(
-    script, train, monkeypatch
-):
-    save, flush, fsync, replace = script.save, script.SummaryWriter.flush, os.fsync, os.replace
-    order, steps = [], []
-
-    def record_save(run, *args):
-        save(run, *args)
-        logged = read_run(run.folder)["charts/SPS"]
-        steps.append((load(run.folder)["progress"]["global_step"], logged[-1][0]))
-
-    def record_flush(self):
-        order.append("flush")
-        flush(self)
-
-    def record_fsync(file):
-        whole = os.fstat(file).st_size > 5000
-        order.append("fsync" if whole else "too early")
-        fsync(file)
-
-    monkeypatch.setattr(script, "save", record_save)
-    monkeypatch.setattr(script.SummaryWriter, "flush", record_flush)
-    monkeypatch.setattr(os, "fsync", record_fsync)
-    monkeypatch.setattr(os, "replace", lambda *paths: order.append("replace") or replace(*paths))
-    env_id = ENV_ID[script.__name__]
-    train(
-        script, env_id=env_id, total_timesteps=5000, num_envs=8, num_steps=64, checkpoint_interval=2
-    )
-    assert len(steps) > 4 and all(saved == logged for saved, logged in steps)
-    assert order[: 3 * len(steps)] == ["flush", "fsync", "replace"] * len(steps)
-
-
-# Ends that come from outside
-
-
-@pytest.mark.any_ppo
-def test_kill_9(script, tmp_path, monkeypatch):
-    """The short form of tests/kill.py."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    flags = ["--env-id", ENV_ID[script.__name__], "--total-timesteps", "40000",
-             "--checkpoint-interval", "1"]  # fmt: skip
-    run = kill_and_resume(Path(script.__file__), flags, kills=3, seconds=5, seed=0)
-    check(run)
-    assert len(read_run(run)["eval/episodic_return"]) >= 1  # again when killed after training
-
-
-@pytest.mark.slow
-def test_kill_9_at_50_moments(script, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    flags = ["--env-id", ENV_ID[script.__name__], "--total-timesteps", "1200000",
-             "--checkpoint-interval", "1"]  # fmt: skip
-    run = kill_and_resume(Path(script.__file__), flags, kills=50, seconds=10, seed=1)
-    check(run)
-
-
-@pytest.mark.any_ppo
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_ctrl_c_sigterm_and_sighup_save_and_leave(script, command, tmp_path, number):
-    """The update is finished and saved, whenever they come; the process ends as by that signal."""
-    process = command("--env-id", ENV_ID[script.__name__], "--checkpoint-interval", 10**6)
-    for _ in range(10):
-        process.stdout.readline()
-    process.send_signal(number)
-    _, err = process.communicate(timeout=5)
-    (run,) = (tmp_path / "runs").iterdir()
-    (line,) = err.splitlines()
-    assert (run / "checkpoint.pt").exists()
-    checkpoint = load(run)
-    step = checkpoint["progress"]["global_step"]
-    assert process.returncode == -number
-    assert (
-        line.startswith(f"{number.name} after step {step:,}")
-        and f"--resume runs/{run.name}" in line
-    )
-    assert step > 5000 and read_run(run)["charts/SPS"][-1][0] == step
-    updates = checkpoint["optimizer"]["state"][0]["step"].item()
-    args = script.Args(**checkpoint["args"])
-    assert updates > checkpoint["progress"]["update"] * args.update_epochs * (
-        args.num_minibatches - 3
-    )
-    check(run, finished=False)
-
-
-@of_ppo_alone
-def test_a_second_ctrl_c_leaves_at_once_whatever_the_length_of_a_rollout(script, command, tmp_path):
-    process = command("--env-id", ENV_ID[script.__name__], "--num-steps", 10**6, "--num-envs", 1)
-    process.stdout.readline()
-    time.sleep(2)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert process.poll() is None
-    start = time.perf_counter()
-    process.send_signal(signal.SIGINT)
-    process.wait()
-    assert time.perf_counter() - start < 3
-
-
-@of_ppo_alone
-def test_a_program_that_catches_keyboard_interrupt(script, command, tmp_path):
-    """main saves and ends there too, and the handlers that were there before are there after."""
-    program = tmp_path / "program.py"
-    program.write_text(f"""
-import signal, sys
-sys.path.insert(0, {str(SCRIPTS)!r})
-from {script.__name__} import Args, main
-signal.signal(signal.SIGTERM, handler := lambda *_: print("my handler"))
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from ppo import Args, main
 try:
-    main(Args(env_id="{ENV_ID[script.__name__]}", eval_episodes=0))
+    main(Args(checkpoint_interval=1e9, vectorization_mode="async", num_envs=4))
 except KeyboardInterrupt:
     print("caught")
-assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
-assert signal.getsignal(signal.SIGTERM) == handler
-""")
-    process = command(script=program)
+"""
+
+
+def test_a_program_gets_the_keyboard_interrupt(command):
+    process = command(SCRIPTS, program=(sys.executable, "-c", PROGRAM))
+    assert "caught" in end(process, SIGINT) and process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [SIGINT, SIGTERM])
+def test_the_other_end_of_a_pipe_ends_too(command, number):
+    line = f"{sys.executable} {PPO} {' '.join(NEVER)} 2>&1 | tee log"
+    end(command(program=("bash", "-c", line)), number)
+
+
+def test_a_second_signal_leaves_a_whole_checkpoint(command):
+    process = command("--checkpoint-interval", 0)
+    checkpoint = first_checkpoint()
     for _ in range(5):
-        process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
-    assert process.returncode == 0 and out.splitlines()[-1] == "caught" and "Traceback" not in err
-    (run,) = (tmp_path / "runs").iterdir()
-    assert load(run)["progress"]["global_step"] == read_run(run)["charts/SPS"][-1][0]
+        process.send_signal(SIGTERM)
+        time.sleep(0.005)
+    process.communicate(timeout=20)
+    assert process.returncode != 0 and load(checkpoint)["global_step"] > 0
 
 
-@of_ppo_alone
-def test_signals_that_are_ignored_stay_ignored(script):
-    """As under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with script.deferred_signals() as received:
-            signal.raise_signal(signal.SIGHUP)
-        assert received == []
-    finally:
-        signal.signal(signal.SIGHUP, before)
+def test_a_signal_in_a_slow_first_rollout(command, run):
+    """Six seconds long; what is left can be resumed."""
+    process = command("--env-id", "envs:Slow-v0", "--num-envs", 2)
+    folder = Path(process.stdout.readline().split()[-1])
+    time.sleep(1)
+    start = time.monotonic()
+    process.send_signal(SIGTERM)
+    process.communicate(timeout=20)
+    assert time.monotonic() - start < 3 and process.returncode == 130
+    assert load(folder / "checkpoint.pt")["global_step"] == 0
+    run(PPO, "--resume", folder, "--env-id", "envs:Match-v0", "--total-timesteps", 500)
+    assert check(folder)[0]["global_step"] >= 500
 
 
-@of_ppo_alone
-def test_a_signal_while_saving_waits_for_the_checkpoint(script, train, monkeypatch, tmp_path):
-    replace, saved = os.replace, []
-
-    def interrupted(source, target):
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT) if not saved else None
-        replace(source, target)
-        saved.append(target)
-
-    monkeypatch.setattr(os, "replace", lambda *x: interrupted(*x))
-    with pytest.raises(KeyboardInterrupt):
-        train(script, env_id=ENV_ID[script.__name__], checkpoint_interval=1)
-    assert saved and saved[-1].exists()
-    assert not list(tmp_path.glob("*/runs/*/checkpoint.pt.tmp"))
+def test_a_terminal_that_closes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, PPO, "--checkpoint-interval", "0.3"])
+    assert b"run directory" in os.read(terminal, 1000)
+    checkpoint = first_checkpoint()
+    time.sleep(1)
+    closed = time.time()
+    os.close(terminal)
+    wait_for(lambda: os.waitpid(pid, os.WNOHANG)[0])
+    assert checkpoint.stat().st_mtime > closed - 0.3 - 0.5  # the interval and an update
+    assert load(checkpoint)["global_step"] > 2048
 
 
-@of_ppo_alone
-def test_a_reader_that_goes_away_ends_the_run_with_its_checkpoint(script, command, tmp_path):
-    process = command("--env-id", ENV_ID[script.__name__], "--checkpoint-interval", 10**6)
-    for _ in range(3):
-        process.stdout.readline()
-    process.stdout.close()
-    err = process.stderr.read()
-    assert process.wait() == -signal.SIGHUP
-    (run,) = (tmp_path / "runs").iterdir()
-    assert err.count("\n") == 1 and f"--resume runs/{run.name}" in err
-    assert load(run)["progress"]["global_step"] == read_run(run)["charts/SPS"][-1][0]
+def test_an_error_does_not_hang_on_environments_in_processes(command):
+    """An error in main itself, while the environments wait."""
+    flags = ["--env-kwargs", '{"how": "observation"}', "--vectorization-mode", "async"]
+    process = command("--env-id", "envs:Broken-v0", "--num-envs", 4, *flags)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "NaN or infinite" in output
+    wait_for(lambda: not members(process.pid), seconds=5)
 
 
-@of_ppo_alone
-def test_output_that_cannot_show_it_changes_nothing(script, command, tmp_path, monkeypatch):
-    """Neither characters that are not ASCII, nor that there is no output at all."""
-    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    flags = ("--env-id", ENV_ID[script.__name__], "--total-timesteps", 1)
-    process = command(*flags, "--exp-name", "λ")
-    out, err = process.communicate()
-    assert process.returncode == 0 and "greedy return" in out and "Traceback" not in err
-    process = command(*flags, preexec_fn=lambda: os.close(1))
-    assert "Traceback" not in process.communicate()[1] and process.returncode == 0
-    for run in (tmp_path / "runs").iterdir():
-        assert "eval/episodic_return" in read_run(run)
+# Weights & Biases
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-@of_ppo_alone
-def test_async_ends_without_a_traceback(script, command, tmp_path, method):
-    """At the end, and at a Ctrl-C, which reaches the processes of the environments as well."""
-    program = tmp_path / "program.py"
-    program.write_text(f"""
-import multiprocessing, sys
-sys.path.insert(0, {str(SCRIPTS)!r})
-import {script.__name__} as script
-if __name__ == "__main__":
-    multiprocessing.set_start_method("{method}")
-    script.main(script.parse_args())
-""")
-    flags = ("--env-id", ENV_ID[script.__name__], "--vectorisation", "async", "--num-envs", 2,
-             "--eval-episodes", 2)  # fmt: skip
-    process = command(*flags, "--total-timesteps", 300, script=program)
-    _, err = process.communicate()
-    assert process.returncode == 0 and err.startswith("done") and err.count("\n") == 1
-    process = command(*flags, script=program, start_new_session=True)
-    for _ in range(3):
-        process.stdout.readline()
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate()
-    assert err.startswith("SIGINT after step") and err.count("Traceback") == 1
-    assert err.splitlines()[-1] == "KeyboardInterrupt"  # as the program does not catch it
+def test_a_tracked_run_stays_tracked_under_its_name(script, run, trained, monkeypatch):
+    calls = []
+    wandb = types.SimpleNamespace(init=lambda **x: calls.append(x), finish=lambda: calls.append(0))
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    folder = trained(track=True, wandb_project_name="mine")
+    run(script.__file__, "--resume", folder, "--total-timesteps", 2000)
+    run(script.__file__, "--resume", folder, "--total-timesteps", 3000, "--no-track")
+    first, done, second, done_too = calls
+    assert first["id"] == first["name"] == second["id"] == second["name"] == folder.name
+    assert first["project"] == second["project"] == "mine" and done == done_too == 0
+    assert second["resume"] == "allow" and second["config"]["total_timesteps"] == 2000
 
 
-@of_ppo_alone
-def test_a_full_disk_leaves_the_last_checkpoint_whole(script, command, tmp_path):
-    """After the first checkpoint no file may become as long as that."""
-    process = command("--env-id", ENV_ID[script.__name__], "--checkpoint-interval", 2)
-    while not (checkpoints := list(tmp_path.glob("runs/*/checkpoint.pt"))):
-        time.sleep(0.05)
-    (checkpoint,) = checkpoints
-    limit = checkpoint.stat().st_size - 1000
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
-    _, err = process.communicate()
-    place, line = err.strip().splitlines()
-    assert process.returncode == 1 and place.startswith("failed after step")
-    assert "File too large" in line and str(checkpoint.relative_to(tmp_path)) in line
-    assert zipfile.is_zipfile(checkpoint) and load(checkpoint.parent)["progress"]["global_step"] > 0
-
-
-@of_ppo_alone
-def test_a_folder_that_cannot_be_made(script, command, tmp_path):
-    (tmp_path / "runs").write_text("a file")
-    process = command("--env-id", ENV_ID[script.__name__])
-    _, err = process.communicate()
-    (line,) = err.strip().splitlines()
-    assert process.returncode == 2 and "Not a directory" in line and "runs/" in line
-    assert (tmp_path / "runs").read_text() == "a file"
-
-
-@pytest.mark.parametrize(
-    "how, first_update, message",
-    [
-        ("observation", False, "observation of environment 5 is inf"),
-        ("reward", False, "reward of environment 5 is nan"),
-        ("error", False, "the motor is on fire"),
-        ("reset", True, "observation of environment 5 is nan"),
-        ("loss", True, "of minibatch"),
-        ("exit", False, "the environment called sys.exit"),
-        ("huge", False, "return_moments"),
-    ],
-    ids=["observation", "reward", "error", "reset", "loss", "exit", "huge"],
-)
-@of_ppo_alone
-def test_what_breaks_is_named_and_the_last_checkpoint_stays(
-    script, command, tmp_path, how, first_update, message
-):
-    env_id = small_env(script, f"Broken-{how}") if how != "loss" else ENV_ID[script.__name__]
-    flags = ["--learning-rate", "1e30"] if how == "loss" else []
-    process = command("--env-id", env_id, "--num-steps", 64, "--num-minibatches", 4,
-                      "--checkpoint-interval", 1, "--total-timesteps", 20_000, *flags)  # fmt: skip
-    _, err = process.communicate()
-    (run,) = (tmp_path / "runs").iterdir()
-    lines = [line for line in err.splitlines() if line.strip() and "gymnasium" not in line]
-    places = [line for line in lines if line.startswith("failed after step ")]
-    assert len(places) == 1
-    place = places[0]
-    last_line = lines[-1]
-    assert process.returncode == 1
-    assert message in (err if how == "error" else last_line)
-    saved = run / "checkpoint.pt"
-    # An error of an environment comes with its traceback, all else in one line.
-    assert ("Traceback" in err and "envs.py" in err) == (how == "error")
-    assert how in ("error", "reset") or len(lines) == 2
-    assert f"--resume runs/{run.name}" in place
-    assert saved.exists() == (not first_update)
-    if first_update:
-        assert "saved at step None" in place
-        return
-    checkpoint = load(run)
-    step = checkpoint["progress"]["global_step"]
-    assert f"saved at step {step}," in place
-    assert f"after step {step:,}," in place or how in ("reward", "huge")
-    for tensor in checkpoint["agent"].values():
-        assert torch.isfinite(tensor).all()
-
-
-# Videos and Weights & Biases
-
-
-@of_ppo_alone
-def test_videos_of_training_and_evaluation(script, trained, monkeypatch):
-    from moviepy import VideoFileClip
-
-    run = trained(total_timesteps=1500, eval_episodes=1, capture_video=True)
-    resume(script, monkeypatch, run, "--eval-episodes", 2)
-    videos = sorted(path.relative_to(run / "videos") for path in run.rglob("*.mp4"))
-    steps = load(run)["progress"]["global_step"]
-    assert {str(path.parent) for path in videos} == {"train-0", f"eval-{steps}"}
-    assert len(videos) >= 2
-    for path in videos:
-        with VideoFileClip(run / "videos" / path) as clip:
-            assert clip.duration * clip.fps > 5 and clip.get_frame(0).std() > 0
-
-
-def read_wandb(path):
-    """Run id and the names of the metrics of an offline run: the format is LevelDB's log."""
-    from wandb.proto import wandb_internal_pb2
-
-    data, position, record, run_id, keys = path.read_bytes(), 7, b"", None, set()
-    while position + 7 <= len(data):
-        if 32768 - position % 32768 < 7:
-            position += 32768 - position % 32768
-            continue
-        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
-        record += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):
-            message = wandb_internal_pb2.Record.FromString(record)
-            run_id = message.run.run_id or run_id
-            keys |= {item.key or "/".join(item.nested_key) for item in message.history.item}
-            record = b""
-    return run_id, keys
-
-
-def train_with_wandb(command, monkeypatch, *flags):
+def test_wandb_offline(command, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert command("--track", "--eval-episodes", 1, *flags).wait() == 0
-
-
-def check_wandb(tmp_path, number_of_logs):
-    (run,) = (tmp_path / "runs").iterdir()
-    logs = [read_wandb(path) for path in tmp_path.glob("wandb/offline-run-*/*.wandb")]
-    assert len(logs) == number_of_logs
-    for run_id, keys in logs:
-        assert run_id == run.name
-        assert keys > {"losses/policy_loss", "charts/SPS", "eval/episodic_return", "global_step"}
-    return run
-
-
-@of_ppo_alone
-def test_weights_and_biases_offline(script, command, tmp_path, monkeypatch):
-    train_with_wandb(command, monkeypatch, "--total-timesteps", 3000)
-    check_wandb(tmp_path, number_of_logs=1)
-
-
-@pytest.mark.slow
-@of_ppo_alone
-def test_weights_and_biases_goes_on_with_the_same_run(script, command, tmp_path, monkeypatch):
-    env_id = ENV_ID[script.__name__]
-    train_with_wandb(command, monkeypatch, "--env-id", env_id, "--total-timesteps", 3000)
-    run = check_wandb(tmp_path, number_of_logs=1)
-    train_with_wandb(command, monkeypatch, "--resume", run, "--total-timesteps", 6000)
-    check_wandb(tmp_path, number_of_logs=2)
+    process = command("--track", "--total-timesteps", 3000, "--eval-episodes", 1)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, output
+    (file,) = Path("wandb").glob("offline-run-*/*.wandb")
+    data, name = file.read_bytes(), first_checkpoint().parent.name
+    for text in (name, "losses/policy_loss", "charts/SPS", "eval/episodic_return", "global_step"):
+        assert text.encode() in data, text

@@ -231,12 +231,12 @@ class From1(Small):
 def same_step(num_envs, **kwargs):
     """A vector environment that resets in the step that ends an episode."""
     mode = gym.vector.AutoresetMode.SAME_STEP
-    return gym.vector.SyncVectorEnv([lambda: Bandit(**kwargs)] * num_envs, autoreset_mode=mode)
+    return gym.vector.SyncVectorEnv([lambda: Endless(**kwargs)] * num_envs, autoreset_mode=mode)
 
 
 def silent(num_envs, **kwargs):
     """A vector environment that does not say when it resets."""
-    envs = gym.vector.SyncVectorEnv([lambda: Bandit(**kwargs)] * num_envs)
+    envs = gym.vector.SyncVectorEnv([lambda: Endless(**kwargs)] * num_envs)
     envs.metadata = {}
     return envs
 

@@ -282,16 +282,13 @@ def test_what_has_no_value_is_absent(script, train, monkeypatch):
 # What is refused: one line that names the flag or the environment, and nothing is written.
 
 
-ZERO = ["num_minibatches", "num_envs", "num_steps", "update_epochs", "learning_rate", "clip_coef"]
-WRONG = [{name: 0} for name in [*ZERO, "max_grad_norm"]]
+WRONG = [{name: 0} for name in ("update_epochs", "learning_rate", "clip_coef", "max_grad_norm")]
 WRONG += [{name: float("nan")} for name in ("gamma", "ent_coef", "vf_coef", "target_kl")]
-WRONG += [
-    dict(seed=-1),
-    dict(eval_episodes=-1),
-    dict(gamma=1.5),
-    dict(gae_lambda=-0.1),
-    dict(num_envs=2, num_steps=4, num_minibatches=3),
-]
+WRONG += [dict(seed=-1), dict(eval_episodes=-1), dict(gamma=1.5), dict(gae_lambda=-0.1)]
+# A batch too small for its minibatches
+WRONG += [{**batch, "num_minibatches": 3} for batch in (
+    dict(num_envs=2, num_steps=4), dict(num_envs=0), dict(num_steps=0))]  # fmt: skip
+WRONG += [dict(num_minibatches=0)]
 
 
 @pytest.mark.parametrize("flags", WRONG, ids=str)

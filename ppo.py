@@ -91,10 +91,11 @@ def check(args):
             sys.exit(f"--{name.replace('_', '-')} must be finite")
     # In the worst case every other step is a reset, which leaves num_steps // 2 samples of each
     # environment (16), and a minibatch needs two samples for the std in (7).
-    max_minibatches = args.num_envs * (args.num_steps // 2) // 2
+    limit = args.num_envs * (args.num_steps // 2) // 2
     message_if_wrong = {
-        f"--num-minibatches must be between 1 and {max_minibatches} for this batch": (
-            1 <= args.num_minibatches <= max_minibatches
+        "--total-timesteps must be positive": args.total_timesteps > 0,
+        f"--num-minibatches must be between 1 and num_envs * (num_steps // 2) // 2 = {limit}": (
+            1 <= args.num_minibatches <= limit
         ),
         "--update-epochs must be at least 1": args.update_epochs >= 1,
         "--gamma must be between 0 and 1": 0 <= args.gamma <= 1,
@@ -347,8 +348,8 @@ def main(args):
         wandb.init(
             project=args.wandb_project_name,
             entity=args.wandb_entity,
-            name=run_dir.name,
-            id=run_dir.name,
+            name=run_dir.resolve().name,
+            id=run_dir.resolve().name,
             resume="allow",
             config=vars(args),
             sync_tensorboard=True,

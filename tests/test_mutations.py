@@ -1,5 +1,5 @@
 """The mistakes of mutations.txt: the test that each one names passes on the scripts as they are and
-must fail by an assertion when a copy has the mistake. One in four is tried always, the others
+must fail when a copy has the mistake. One in four is tried always, the others
 with --slow. To try some of them: pytest tests/test_mutations.py --slow -k truncation
 """
 

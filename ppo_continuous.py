@@ -60,7 +60,7 @@ class Args:
     update_epochs: int = 5  # K, epochs per update
     norm_adv: bool = True  # normalize the advantages of each minibatch (7)
     clip_coef: float = 0.2  # ε, clip range of the probability ratio (9)
-    clip_vloss: bool = True  # also clip the change of the value to ±ε (10)
+    clip_vloss: bool = True  # also clip the change in the value to ±ε (10)
     ent_coef: float = 0.0  # c2, weight of the entropy bonus (12)
     vf_coef: float = 0.5  # c1, weight of the value loss (12)
     max_grad_norm: float = 0.5  # maximum norm of the gradient (13)
@@ -71,7 +71,7 @@ class Args:
 
     # The run
     exp_name: str = Path(__file__).stem  # name of the experiment, part of the run directory's name
-    seed: int = 1  # random seed; runs with the same flags are identical bit for bit on one CPU
+    seed: int = 1  # random seed; the same flags give identical runs on the same CPU
     vectorization_mode: Literal["sync", "async"] | None = None  # default: native, else sync
     torch_deterministic: bool = True  # use only deterministic cuDNN kernels
     cuda: bool = False  # train on the GPU; small networks are faster on the CPU
@@ -81,7 +81,7 @@ class Args:
     wandb_project_name: str = "ppo"  # Weights & Biases project
     wandb_entity: str | None = None  # Weights & Biases team; default: your own account
     eval_episodes: int = 10  # episodes of the greedy policy at the end; 0 skips the evaluation
-    capture_video: bool = False  # record a video of one greedy episode at the end
+    capture_video: bool = False  # record one greedy episode at the end, at most 1000 steps
     checkpoint_interval: float = 30  # seconds between checkpoints
     resume: str | None = None  # run directory or checkpoint file; its flags are the defaults
 
@@ -122,7 +122,7 @@ def make_envs(args, num_envs, **kwargs):
     length_queue of the result hold the returns and lengths of the last 100 episodes.
     """
     kwargs = json.loads(args.env_kwargs) | kwargs
-    # With wrappers=[MyWrapper] for single environments, the mode must be "sync" or "async".
+    # To wrap every single environment, pass wrappers=[MyWrapper] here, with mode "sync" or "async".
     envs = gym.make_vec(args.env_id, num_envs, args.vectorization_mode, **kwargs)
     space = envs.single_action_space
     if not isinstance(space, gym.spaces.Box) or space.dtype.kind != "f":
@@ -191,7 +191,7 @@ class Agent(nn.Module):
             nn.Tanh(),
             layer_init(nn.Linear(64, 1), std=1.0),
         )
-        # The policy's range [-1, 1] maps onto the bounds. Without both bounds it is not scaled.
+        # Policy outputs in [-1, 1] map onto the bounds. Without both bounds they are not scaled.
         bounded = (high - low).isfinite()
         self.register_buffer("action_scale", torch.where(bounded, (high - low) / 2, 1))
         self.register_buffer("action_bias", torch.where(bounded, (high + low) / 2, 0))
@@ -209,13 +209,13 @@ class Agent(nn.Module):
         return self.critic(self.normalize(obs)).squeeze(-1)
 
     def policy(self, obs):
-        """Mean and log σ of the Normal distribution π(·|s), (.., D) -> (.., A) and (.., A)"""
+        """Mean and log σ of the normal distribution π(·|s), (.., D) -> (.., A) and (.., A)"""
         mean = self.actor(self.normalize(obs))
         return mean, self.log_std.expand_as(mean)
 
     @torch.no_grad()
     def sample(self, obs):
-        """Actions drawn from π(·|s), not yet scaled and clipped: log π is theirs"""
+        """Actions drawn from π(·|s), before scaling and clipping: log_prob takes these"""
         mean, log_std = self.policy(obs)
         return mean + log_std.exp() * torch.randn_like(mean)
 
@@ -285,7 +285,7 @@ def ppo_loss(agent, args, *, obs, actions, logprobs, advantages, returns, values
         "policy_loss": policy_loss,
         "value_loss": value_loss,
         "entropy": mean_entropy,
-        "approx_kl": (logratio.expm1() - logratio).mean(),  # (14), r - 1 is expm1(log r)
+        "approx_kl": (logratio.expm1() - logratio).mean(),  # (14), ratio - 1 = expm1(logratio)
         "clipfrac": ((ratio - 1).abs() > args.clip_coef).float().mean(),  # (15)
     }
     return loss, {name: x.detach() for name, x in metrics.items()}
@@ -323,14 +323,14 @@ def load_checkpoint(path):
 def main(args):
     """Train, save and evaluate. With args.resume a run continues, with the flags in args."""
     check(args)
-    # Convert NumPy numbers to plain ones: a checkpoint loaded with weights_only accepts no others.
+    # A program may pass NumPy numbers, which a checkpoint loaded with weights_only rejects.
     args = Args(**json.loads(json.dumps(vars(args), default=lambda x: x.item())))
     T, N = args.num_steps, args.num_envs
     checkpoint = load_checkpoint(args.resume) if args.resume else {"global_step": 0}
     global_step = start_step = checkpoint["global_step"]
 
-    # Environment i gets env_seed + i. It is a hash of seed and step: otherwise runs 1 and 2 would
-    # share environments, and a resumed run would repeat its first episodes.
+    # Gymnasium seeds environment i with env_seed + i. Without a hash, runs with seeds 1 and 2 would
+    # share environment seeds, and a resumed run would repeat its first episodes.
     rng = np.random.default_rng([args.seed, global_step])
     seed, env_seed = rng.integers(2**31, size=2).tolist()
     random.seed(seed)
@@ -374,7 +374,7 @@ def main(args):
             config=vars(args),
             sync_tensorboard=True,
         )
-    # If training continues, TensorBoard hides what was logged after the checkpoint.
+    # TensorBoard hides what was logged after the checkpoint, unless the run is only evaluated.
     purge_step = global_step + 1 if global_step < args.total_timesteps else None
     writer = SummaryWriter(run_dir, purge_step=purge_step)
     print(f"run directory: {run_dir}", flush=True)
@@ -448,7 +448,7 @@ def main(args):
                 logprobs = log_prob(agent.policy(obs[:-1]), actions)
             scaled_rewards = rewards
             if args.norm_reward:
-                # Unlike observations, rewards do not affect the actions: this rollout counts now.
+                # Scaled rewards do not affect how actions are drawn: this rollout counts already.
                 agent.return_rms.update(torch.as_tensor(discounted_returns[valid], device=device))
                 return_std = (agent.return_rms.var.item() + 1e-8) ** 0.5
                 scaled_rewards = (rewards / return_std).clip(-10, 10)  # (18)

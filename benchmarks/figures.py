@@ -25,9 +25,9 @@ import matplotlib.pyplot as plt  # noqa: E402
 BLUE, GRAY, GREEN, ORANGE = "#0072B2", "#999999", "#009E73", "#D55E00"  # Okabe and Ito
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 11})
 CURVES = {
-    "charts/episodic_return": "Return rises above 200",
-    "losses/approx_kl": "KL stays below 0.02",
-    "losses/clipfrac": "Clip fraction falls with the learning rate",
+    "charts/episodic_return": "Return",
+    "losses/approx_kl": "Approximate KL",
+    "losses/clipfrac": "Clip fraction",
 }
 ROWS = {
     1: [0.5, 0.8, 1.0, 1.1, 1.2, 1.3, 1.5, 2.0],
@@ -94,7 +94,7 @@ def draw_lunarlander():
         x = np.array(steps) / 1000
         axis.plot(x, values.T, color=BLUE, alpha=0.2, lw=0.7)
         axis.plot(x, np.nanmedian(values, 0), color=BLUE, lw=2)
-        axis.set(xlabel="environment steps (thousands)")
+        axis.set(xlabel="steps (thousands)")
         axis.set_title(title, size=10)
     axes[0].axhline(200, color=ORANGE, lw=1, ls="--")
     axes[1].axhline(0.02, color=ORANGE, lw=1, ls="--")

@@ -12,6 +12,7 @@ import platform
 import re
 import subprocess
 import sys
+import tokenize
 from collections import defaultdict
 from pathlib import Path
 
@@ -55,17 +56,25 @@ def interval(x):
     return np.percentile(means, [2.5, 97.5])
 
 
+def code_hash(path):
+    """Of the code alone: comments and docstrings may be reworded without new results."""
+    with open(path, "rb") as file:
+        tokens = [t.string for t in tokenize.tokenize(file.readline) if t.type != tokenize.COMMENT]
+    code = "".join("".join(x.split()) for x in tokens if not x.startswith('"""'))
+    return hashlib.sha256(code.encode()).hexdigest()[:12]
+
+
 def origin():
     """Which scripts, at which commit, on which machine."""
     scripts = [HERE.parent / "ppo.py", HERE.parent / "ppo_continuous.py"]
-    hashes = [hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in scripts]
+    hashes = [code_hash(path) for path in scripts]
     command = ["git", "log", "-1", "--format=%h", "--", *map(str, scripts)]
     commit = subprocess.run(command, cwd=HERE, capture_output=True, text=True).stdout.strip()
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
     return (
-        f"Commit {commit}, SHA-256 of ppo.py {hashes[0]}, of ppo_continuous.py {hashes[1]}; "
+        f"Commit {commit}, hash of ppo.py {hashes[0]}, of ppo_continuous.py {hashes[1]}; "
         f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}."
     )
 

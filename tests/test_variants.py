@@ -256,7 +256,6 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.slow
 def test_torchrun_stops_and_resumes(tmp_path):
     """SIGTERM to torchrun leaves a checkpoint, which one and two processes resume."""
     (tmp_path / "keep_weights.py").write_text(KEEP_WEIGHTS)

@@ -129,7 +129,7 @@ def make_envs(args, num_envs, **kwargs):
         sys.exit(f"{args.env_id}: the vector environment must autoreset in NEXT_STEP mode")
     space = envs.single_observation_space
     if space.dtype == np.uint8 and len(space.shape) > 1:
-        sys.exit(f"{args.env_id}: for images apply benchmarks/variants/cnn.patch")
+        sys.exit(f"{args.env_id}: observations are images: apply benchmarks/variants/cnn.patch")
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         envs = gym.wrappers.vector.FlattenObservation(envs)
     return gym.wrappers.vector.RecordEpisodeStatistics(envs)
@@ -210,7 +210,7 @@ class Agent(nn.Module):
         return (log_pi - torch.empty_like(log_pi).exponential_().log()).argmax(-1)
 
     def forward(self, obs):
-        """The greedy action, as the environment takes it"""
+        """The greedy action, as passed to the environment"""
         return self.policy(obs).argmax(-1)
 
 
@@ -309,8 +309,8 @@ def main(args):
     checkpoint = load_checkpoint(args.resume) if args.resume else {"global_step": 0}
     global_step = start_step = checkpoint["global_step"]
 
-    # Gymnasium seeds environment i with env_seed + i. Without a hash, runs with seeds 1 and 2 would
-    # share environment seeds, and a resumed run would repeat its first episodes.
+    # Gymnasium seeds environment i with env_seed + i. Without the hash, runs with seeds 1 and 2
+    # would share environment seeds, and a resumed run would repeat its first episodes.
     rng = np.random.default_rng([args.seed, global_step])
     seed, env_seed = rng.integers(2**31, size=2).tolist()
     random.seed(seed)
@@ -428,7 +428,7 @@ def main(args):
                 logprobs = log_prob(agent.policy(obs[:-1]), actions)
             scaled_rewards = rewards
             if args.norm_reward:
-                # Scaled rewards do not affect how actions are drawn: this rollout counts already.
+                # Scaled rewards do not affect how actions are drawn, so this rollout is included.
                 agent.return_rms.update(torch.as_tensor(discounted_returns[valid], device=device))
                 return_std = (agent.return_rms.var.item() + 1e-8) ** 0.5
                 scaled_rewards = (rewards / return_std).clip(-10, 10)  # (18)

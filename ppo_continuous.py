@@ -131,7 +131,7 @@ def make_envs(args, num_envs, **kwargs):
         sys.exit(f"{args.env_id}: the vector environment must autoreset in NEXT_STEP mode")
     space = envs.single_observation_space
     if space.dtype == np.uint8 and len(space.shape) > 1:
-        sys.exit(f"{args.env_id}: for images apply benchmarks/variants/cnn.patch")
+        sys.exit(f"{args.env_id}: observations are images: apply benchmarks/variants/cnn.patch")
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         envs = gym.wrappers.vector.FlattenObservation(envs)
     return gym.wrappers.vector.RecordEpisodeStatistics(envs)
@@ -215,18 +215,18 @@ class Agent(nn.Module):
 
     @torch.no_grad()
     def sample(self, obs):
-        """Actions drawn from π(·|s), before scaling and clipping: log_prob takes these"""
+        """Actions drawn from π(·|s)"""
         mean, log_std = self.policy(obs)
         return mean + log_std.exp() * torch.randn_like(mean)
 
     def to_env(self, actions):
-        """Actions as the environment takes them, (.., A) -> (.., *shape)"""
+        """Actions as passed to the environment; log_prob takes them unscaled and unclipped"""
         actions = actions.reshape(*actions.shape[:-1], *self.action_low.shape)
         actions = self.action_bias + self.action_scale * actions
         return actions.clamp(self.action_low, self.action_high)
 
     def forward(self, obs):
-        """The greedy action, as the environment takes it"""
+        """The greedy action, as passed to the environment"""
         mean, log_std = self.policy(obs)
         return self.to_env(mean)
 
@@ -329,8 +329,8 @@ def main(args):
     checkpoint = load_checkpoint(args.resume) if args.resume else {"global_step": 0}
     global_step = start_step = checkpoint["global_step"]
 
-    # Gymnasium seeds environment i with env_seed + i. Without a hash, runs with seeds 1 and 2 would
-    # share environment seeds, and a resumed run would repeat its first episodes.
+    # Gymnasium seeds environment i with env_seed + i. Without the hash, runs with seeds 1 and 2
+    # would share environment seeds, and a resumed run would repeat its first episodes.
     rng = np.random.default_rng([args.seed, global_step])
     seed, env_seed = rng.integers(2**31, size=2).tolist()
     random.seed(seed)
@@ -448,7 +448,7 @@ def main(args):
                 logprobs = log_prob(agent.policy(obs[:-1]), actions)
             scaled_rewards = rewards
             if args.norm_reward:
-                # Scaled rewards do not affect how actions are drawn: this rollout counts already.
+                # Scaled rewards do not affect how actions are drawn, so this rollout is included.
                 agent.return_rms.update(torch.as_tensor(discounted_returns[valid], device=device))
                 return_std = (agent.return_rms.var.item() + 1e-8) ** 0.5
                 scaled_rewards = (rewards / return_std).clip(-10, 10)  # (18)

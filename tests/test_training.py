@@ -72,7 +72,7 @@ def test_learns(script, train, name, seed):
     args, best = SMALL[name]
     env_id = small_env(script, name.split(",")[0])
     logged = train(script, env_id=env_id, seed=seed, **FAST | args)
-    assert logged["eval/episodic_return"][0][1] == pytest.approx(best, rel=0.03)
+    assert logged["eval/episodic_return"][0][1] == pytest.approx(best, rel=0.01)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -86,10 +86,10 @@ def test_learns_over_a_wide_action_range(ppo_continuous, train, seed):
 SLOW = [
     ("ppo", "CartPole-v1", 100_000, 5, 500, True),
     ("ppo", "LunarLander-v3", 500_000, 5, 200, True),
-    ("ppo", "Acrobot-v1", 300_000, 5, -90, False),
+    ("ppo", "Acrobot-v1", 300_000, 5, -85, False),
     ("ppo_continuous", "Pendulum-v1", 200_000, 3, -200, False),
-    ("ppo_continuous", "InvertedPendulum-v5", 300_000, 3, 950, False),
-    ("ppo_continuous", "Hopper-v5", 1_000_000, 3, 2000, False),
+    ("ppo_continuous", "InvertedPendulum-v5", 300_000, 3, 1000, False),
+    ("ppo_continuous", "Hopper-v5", 1_000_000, 3, 2400, False),
     ("ppo_continuous", "HalfCheetah-v5", 1_000_000, 3, 2500, False),
 ]
 SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in SLOW]

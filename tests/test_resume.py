@@ -170,6 +170,29 @@ def test_resume_takes_a_directory_or_one_of_its_checkpoints(script, run, trained
         assert all(value > 0 for _, value in logged["charts/SPS"])
 
 
+def test_speed_and_checkpoints_go_by_the_clock(script, trained, monkeypatch):
+    """A clock that each look at it puts forward by a second: the speed counts from the resumption,
+    and more than the interval lies between two checkpoints but for the last one."""
+    folder = trained()
+    start, seconds, saved, save = load(folder / "checkpoint.pt"), [1000], [], torch.save
+
+    def clock():
+        seconds[0] += 1
+        return seconds[0]
+
+    def save_and_note(state, file):
+        saved.extend(seconds if Path(file).stem == "checkpoint" else [])
+        save(state, file)
+
+    monkeypatch.setattr(script, "time", types.SimpleNamespace(time=clock))
+    monkeypatch.setattr(torch, "save", save_and_note)
+    flags = {"total_timesteps": 4000, "checkpoint_interval": 10, "resume": str(folder)}
+    script.main(script.Args(**start["args"] | flags))
+    speeds = [(x - start["global_step"], sps) for x, sps in read_run(folder)["charts/SPS"]]
+    assert all(sps <= steps for steps, sps in speeds if steps > 0) and speeds[-1][0] > 2000
+    assert len(saved) > 4 and (np.diff(saved[:-1]) > 10).all()
+
+
 def test_the_scripts_of_a_run_are_kept(script, run, trained, tmp_path):
     folder, source = trained(), Path(script.__file__)
     edited = tmp_path / source.name

@@ -193,6 +193,23 @@ def test_no_two_environments_have_a_seed_in_common(script, train, monkeypatch):
     assert resumed[4:] == seeds_1[4:]  # of the evaluation
 
 
+@pytest.mark.any_ppo
+def test_seeds_1_and_2_begin_with_other_weights(script, train, monkeypatch):
+    """And torch has as many threads as asked for."""
+    weights, original, threads = [], script.Agent.__init__, torch.get_num_threads()
+
+    def init(self, *args):
+        original(self, *args)
+        weights.append(torch.cat([p.detach().flatten() for p in self.parameters()]))
+
+    monkeypatch.setattr(script.Agent, "__init__", init)
+    for seed, num_threads in ((1, 1), (2, 2), (1, 1)):
+        train(script, env_id=small_env(script, "Match"), seed=seed, num_threads=num_threads, **TINY)
+        assert torch.get_num_threads() == num_threads
+    torch.set_num_threads(threads)
+    assert torch.equal(weights[0], weights[2]) and (weights[0] - weights[1]).abs().max() > 0.1
+
+
 # The evaluation
 
 

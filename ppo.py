@@ -55,7 +55,7 @@ class Args:
     anneal_lr: bool = True  # anneal the learning rate linearly to 0 (19)
     gamma: float = 0.995  # γ, discount factor (1)
     gae_lambda: float = 0.98  # λ of generalized advantage estimation (5)
-    num_minibatches: int = 8  # minibatches per epoch
+    num_minibatches: int = 6  # minibatches per epoch
     update_epochs: int = 4  # K, epochs per update
     norm_adv: bool = True  # normalize the advantages of each minibatch (7)
     clip_coef: float = 0.2  # ε, clip range of the probability ratio (9)
@@ -149,6 +149,7 @@ class RunningMeanStd(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("var", torch.ones(shape, dtype=torch.float64))
+        self.register_buffer("std", torch.ones(shape, dtype=torch.float64))
 
     def update(self, x):
         """Update with a batch of samples, (B, *shape) (Chan et al. 1979)."""
@@ -159,6 +160,7 @@ class RunningMeanStd(nn.Module):
         self.count = total
         self.mean = self.mean + delta * n / total
         self.var = m2 / total
+        self.std = (self.var + 1e-8).sqrt()
 
 
 class Agent(nn.Module):
@@ -189,8 +191,7 @@ class Agent(nn.Module):
 
     def normalize(self, obs):
         if self.norm_obs:
-            mean, var = self.obs_rms.mean, self.obs_rms.var
-            obs = ((obs - mean) / (var + 1e-8).sqrt()).clamp(-10, 10)  # (17)
+            obs = ((obs - self.obs_rms.mean) / self.obs_rms.std).clamp(-10, 10)  # (17)
         return obs.float()
 
     def value(self, obs):
@@ -205,8 +206,7 @@ class Agent(nn.Module):
     def sample(self, obs):
         """Actions drawn from π(·|s)"""
         log_pi = self.policy(obs)
-        # Gumbel-max trick: -log of an exponential variable is Gumbel noise, and the argmax of
-        # log π plus Gumbel noise is distributed as π. Faster than torch.distributions.
+        # Gumbel-max trick: if -log(g) is Gumbel noise, argmax(log π - log g) is a sample of π.
         return (log_pi - torch.empty_like(log_pi).exponential_().log()).argmax(-1)
 
     def forward(self, obs):
@@ -214,14 +214,14 @@ class Agent(nn.Module):
         return self.policy(obs).argmax(-1)
 
 
-def log_prob(log_pi, actions):
+def log_prob(policy, actions):
     """log π(a|s) -> (..)"""
-    return log_pi.gather(-1, actions.unsqueeze(-1)).squeeze(-1)  # (20)
+    return policy.gather(-1, actions.unsqueeze(-1)).squeeze(-1)  # (20)
 
 
-def entropy(log_pi):
+def entropy(policy):
     """Entropy of π(·|s) -> (..)"""
-    return -(log_pi.exp() * log_pi).sum(-1)  # (11)
+    return -(policy.exp() * policy).sum(-1)  # (11)
 
 
 def gae(rewards, values, terminated, dones, gamma, gae_lambda):
@@ -430,8 +430,7 @@ def main(args):
             if args.norm_reward:
                 # Scaled rewards do not affect how actions are drawn, so this rollout is included.
                 agent.return_rms.update(torch.as_tensor(discounted_returns[valid], device=device))
-                return_std = (agent.return_rms.var.item() + 1e-8) ** 0.5
-                scaled_rewards = (rewards / return_std).clip(-10, 10)  # (18)
+                scaled_rewards = (rewards / agent.return_rms.std.item()).clip(-10, 10)  # (18)
             advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)
             returns = advantages + values[:-1]  # (6)
 

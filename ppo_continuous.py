@@ -25,7 +25,6 @@ A = number of actions (ppo.py) or size of an action (ppo_continuous.py).
 # ///
 
 import json
-import math
 import os
 import random
 import signal
@@ -151,6 +150,7 @@ class RunningMeanStd(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("var", torch.ones(shape, dtype=torch.float64))
+        self.register_buffer("std", torch.ones(shape, dtype=torch.float64))
 
     def update(self, x):
         """Update with a batch of samples, (B, *shape) (Chan et al. 1979)."""
@@ -161,6 +161,7 @@ class RunningMeanStd(nn.Module):
         self.count = total
         self.mean = self.mean + delta * n / total
         self.var = m2 / total
+        self.std = (self.var + 1e-8).sqrt()
 
 
 class Agent(nn.Module):
@@ -200,8 +201,7 @@ class Agent(nn.Module):
 
     def normalize(self, obs):
         if self.norm_obs:
-            mean, var = self.obs_rms.mean, self.obs_rms.var
-            obs = ((obs - mean) / (var + 1e-8).sqrt()).clamp(-10, 10)  # (17)
+            obs = ((obs - self.obs_rms.mean) / self.obs_rms.std).clamp(-10, 10)  # (17)
         return obs.float()
 
     def value(self, obs):
@@ -235,13 +235,13 @@ def log_prob(policy, actions):
     """log π(a|s) -> (..)"""
     mean, log_std = policy
     z = (actions - mean) / log_std.exp()
-    return -(z**2 / 2 + log_std + math.log(2 * math.pi) / 2).sum(-1)  # (20)
+    return -(z**2 / 2 + log_std + np.log(2 * np.pi) / 2).sum(-1)  # (20)
 
 
 def entropy(policy):
     """Entropy of π(·|s) -> (..)"""
     mean, log_std = policy
-    return (log_std + math.log(2 * math.pi * math.e) / 2).sum(-1)  # (11)
+    return (log_std + np.log(2 * np.pi * np.e) / 2).sum(-1)  # (11)
 
 
 def gae(rewards, values, terminated, dones, gamma, gae_lambda):
@@ -450,8 +450,7 @@ def main(args):
             if args.norm_reward:
                 # Scaled rewards do not affect how actions are drawn, so this rollout is included.
                 agent.return_rms.update(torch.as_tensor(discounted_returns[valid], device=device))
-                return_std = (agent.return_rms.var.item() + 1e-8) ** 0.5
-                scaled_rewards = (rewards / return_std).clip(-10, 10)  # (18)
+                scaled_rewards = (rewards / agent.return_rms.std.item()).clip(-10, 10)  # (18)
             advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)
             returns = advantages + values[:-1]  # (6)
 

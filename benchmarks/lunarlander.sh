@@ -4,5 +4,6 @@
 # seeds reached a mean return of 200. Writes results/lunarlander.{csv,md} and lunarlander_curves.csv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-benchmarks/train.sh lunarlander ppo.py "${SEEDS:-101-110}" --env-id LunarLander-v3 --eval-episodes 100
+benchmarks/train.sh LunarLander-v3 ppo.py "${SEEDS:-101-110}" --env-id LunarLander-v3 \
+    --total-timesteps 500000 --eval-episodes 100
 python benchmarks/summarize.py lunarlander

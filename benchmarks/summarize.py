@@ -103,7 +103,7 @@ def write_curves(name, seeds, width=5_000):
 
 
 def lunarlander():
-    seeds = read_seeds("lunarlander")
+    seeds = read_seeds("LunarLander-v3")
     returns = greedy_returns(seeds)
     rows, table = (
         [],

@@ -13,6 +13,11 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
+
+# The number of an event file within its process. Files of the same second are sorted by it as text,
+# in which 10 would come before 9.
+event_file_writer._global_uid = event_file_writer.AtomicCounter(10_000)
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = Path(os.environ.get("PPO_SCRIPTS", ROOT)).resolve()

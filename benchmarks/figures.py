@@ -1,21 +1,18 @@
-"""The figures, drawn from benchmarks/results and from the loss of ppo.py itself, and the tables in
-benchmarks/README.md.
+"""The figures, from benchmarks/results and from the loss of ppo.py itself: results/*.png
 
 pip install -r benchmarks/requirements.txt && python benchmarks/figures.py
 """
 
-import csv
-import math
 import sys
 from collections import defaultdict
-from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
 import torch
+from summarize import LANDER, iqm
+from train import HERE, code_hash, read_csv
 
-HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 import ppo  # noqa: E402
 
@@ -23,11 +20,15 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 BLUE, GRAY, GREEN, ORANGE = "#0072B2", "#999999", "#009E73", "#D55E00"  # Okabe and Ito
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 11})
-CURVES = {
-    "charts/episodic_return": "Return",
-    "losses/approx_kl": "Approximate KL",
-    "losses/clipfrac": "Clip fraction",
+PINK, YELLOW = "#CC79A7", "#E69F00"
+# Figures are shown at a width of 840 pixels: 9 points are 12 pixels.
+plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
+IMPLEMENTATIONS = {
+    LANDER: ("ours", BLUE),
+    "CleanRL": ("CleanRL", ORANGE),
+    "SBX, zoo's setting": ("SBX, zoo's setting", GREEN),
+    "SB3, zoo's setting": ("SB3, zoo's setting", PINK),
+    "SB3, its defaults": ("SB3, its defaults", YELLOW),
 }
 ROWS = {
     1: [0.5, 0.8, 1.0, 1.1, 1.2, 1.3, 1.5, 2.0],
@@ -36,9 +37,22 @@ ROWS = {
 }
 
 
-def save(figure, name):
-    (HERE / "results").mkdir(exist_ok=True)
-    figure.savefig(HERE / "results" / name, dpi=200, metadata={"Software": None})
+def save(figure, name, about=""):
+    text = f"{about}code {code_hash(HERE.parent / 'ppo.py')}"
+    figure.text(1, 0, text, ha="right", va="top", size=9, color=GRAY)
+    figure.savefig(
+        HERE / "results" / name, dpi=200, bbox_inches="tight", metadata={"Software": None}
+    )
+    plt.close(figure)
+
+
+def read_curves(name):
+    """Column -> {seed: values} of results/curves/NAME.csv."""
+    columns = defaultdict(lambda: defaultdict(list))
+    for row in read_csv(HERE / f"results/curves/{name}.csv"):
+        for column in ("step", "seconds", "return", "kl", "clipfrac"):
+            columns[column][row["seed"]].append(float(row[column] or "nan"))
+    return columns
 
 
 def clipped_surrogate(ratio, advantage, clip_coef=0.2):
@@ -82,39 +96,62 @@ def draw_clip_cases():
 
 
 def draw_lunarlander():
-    """Return, KL and clip fraction per update of lunarlander.sh: every seed and the median."""
-    seeds = defaultdict(lambda: defaultdict(dict))
-    with open(HERE / "results/lunarlander_curves.csv") as file:
-        for row in csv.DictReader(file):
-            seeds[row["tag"]][row["seed"]][int(row["step"])] = float(row["value"])
-    figure, axes = plt.subplots(1, 3, figsize=(8.4, 3.0), layout="constrained")
-    for axis, (tag, title) in zip(axes, CURVES.items(), strict=True):
-        steps = sorted(set().union(*seeds[tag].values()))
-        values = np.array([[seed.get(t, math.nan) for t in steps] for seed in seeds[tag].values()])
-        x = np.array(steps) / 1000
-        axis.plot(x, values.T, color=BLUE, alpha=0.2, lw=0.7)
-        axis.plot(x, np.nanmedian(values, 0), color=BLUE, lw=2)
-        axis.set(xlabel="steps (thousands)")
-        axis.set_title(title, size=10)
+    """Return, KL and clip fraction of lunarlander.sh: every seed and the median."""
+    curves = read_curves(LANDER)
+    titles = {"return": "Every seed passes 200", "kl": "KL", "clipfrac": "Clip fraction"}
+    figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.8), layout="constrained")
+    for axis, (column, title) in zip(axes, titles.items(), strict=True):
+        for seed, steps in curves["step"].items():
+            axis.plot(np.divide(steps, 1000), curves[column][seed], color=BLUE, alpha=0.25, lw=0.8)
+        length = min(map(len, curves["step"].values()))
+        median = np.nanmedian([x[:length] for x in curves[column].values()], 0)
+        axis.plot(np.divide(steps[:length], 1000), median, color=BLUE, lw=2)
+        axis.set(xlabel="thousand steps", title=title)
+        axis.title.set_size(10)
     axes[0].axhline(200, color=ORANGE, lw=1, ls="--")
     axes[1].axhline(0.02, color=ORANGE, lw=1, ls="--")
-    save(figure, "lunarlander.png")
+    seeds = len(curves["step"])
+    save(figure, "lunarlander.png", f"LunarLander-v3, default settings, {seeds} seeds; ")
 
 
-def fill_readme():
-    """Put results/NAME.md between <!-- NAME --> and <!-- /NAME --> of benchmarks/README.md."""
-    readme = HERE / "README.md"
-    text = readme.read_text()
-    for table in sorted((HERE / "results").glob("*.md")):
-        start, end = f"<!-- {table.stem} -->", f"<!-- /{table.stem} -->"
-        if start in text:
-            before, rest = text.split(start)
-            text = before + start + "\n\n" + table.read_text() + "\n" + end + rest.split(end)[1]
-    readme.write_text(text)
+def band(x, y, points):
+    """IQM over seeds of y at those points of x where all seeds have data, and its interval."""
+    first, last = max(v[0] for v in x.values()), min(v[-1] for v in x.values())
+    points = points[(points >= first) & (points <= last)]
+    return points, *iqm(np.array([np.interp(points, x[seed], y[seed]) for seed in x]))
+
+
+def draw_headline():
+    """Return over seconds and over steps: ours and the other implementations on LunarLander-v3."""
+    figure, axes = plt.subplots(
+        1, 2, figsize=(8.4, 4), layout="constrained", width_ratios=(5, 3), sharey=True
+    )
+    grids = {"seconds": np.geomspace(2, 1000, 150), "step": np.linspace(5e3, 1e6, 150)}
+    for name, (label, color) in IMPLEMENTATIONS.items():
+        if not (HERE / f"results/curves/{name}.csv").exists():
+            continue
+        curves = read_curves(name)
+        label = f"{label} ({len(curves['step'])} seeds)"
+        for axis, (column, grid) in zip(axes, grids.items(), strict=True):
+            points, middle, low, high = band(curves[column], curves["return"], grid)
+            axis.fill_between(points, low, high, color=color, alpha=0.2, lw=0)
+            axis.plot(points, middle, color=color, lw=2.5 if name == LANDER else 1.5, label=label)
+    for axis in axes:
+        axis.axhline(200, color="black", lw=0.8, ls="--")
+    ticks = [3, 10, 30, 100, 300, 900]
+    axes[0].set(xscale="log", xlim=(2.5, 1000), ylim=(-250, 300))
+    axes[0].set(xlabel="seconds since launch, one CPU core", ylabel="mean return of 100 episodes")
+    axes[0].set_xticks(ticks, ticks)
+    axes[0].minorticks_off()
+    axes[0].legend(frameon=False, labelcolor="linecolor", handlelength=0, loc="lower right")
+    axes[1].set(xlabel="environment steps")
+    axes[1].set_xticks([0, 5e5, 1e6], ["0", "500k", "1M"])
+    axes[0].set_title("LunarLander is solved first with this file, in seconds", loc="left", size=11)
+    axes[1].set_title("and in steps", loc="left", size=11)
+    save(figure, "headline.png", "IQM and 95% interval; ")
 
 
 if __name__ == "__main__":
     draw_clip_cases()
-    if (HERE / "results/lunarlander_curves.csv").exists():
-        draw_lunarlander()
-    fill_readme()
+    draw_lunarlander()
+    draw_headline()

@@ -1,153 +1,210 @@
-"""Tables of what benchmarks/train.sh trained, as CSV and Markdown in results/.
+"""Tables of results/runs.csv, as results/tables/*.csv and, between markers such as
+<!-- environments --> and <!-- /environments -->, in README.md and benchmarks/README.md.
 
-python benchmarks/summarize.py lunarlander            results/lunarlander.{csv,md}, .._curves.csv
-python benchmarks/summarize.py defaults ENV [ENV ..]  results/defaults.{csv,md}
-python benchmarks/summarize.py variants               results/variants.{csv,md}
+    python benchmarks/summarize.py         the other commands run it at their end
+
+Only runs of the scripts as they are now are shown. IQM is the interquartile mean over seeds,
+with its 95% bootstrap interval (Agarwal et al. 2021).
 """
 
-import csv
-import hashlib
-import os
-import platform
-import re
-import subprocess
 import sys
-import tokenize
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from scipy import stats
+from train import HERE, RUNS, code_hash, read_csv, write_csv
 
-HERE = Path(__file__).parent
-CURVES = ("charts/episodic_return", "losses/approx_kl", "losses/clipfrac")
-
-
-def read_scalars(folder):
-    """Tag -> list of events (wall_time, step, value) of a run directory."""
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    events.Reload()
-    return {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+SCRIPTS = {name: code_hash(HERE.parent / name) for name in ("ppo.py", "ppo_continuous.py")}
+LANDER = "LunarLander-v3"
+RIVALS = ["CleanRL", "SBX, zoo's setting", "SB3, zoo's setting", "SB3, its defaults"]
 
 
-def read_seeds(name):
-    """Seed -> scalars of the finished runs of one name."""
-    folders = sorted((HERE / "runs" / name).iterdir(), key=lambda path: int(path.name))
-    finished = [folder for folder in folders if (folder / "finished").exists()]
-    return {int(x.name): read_scalars(next((x / "runs").iterdir())) for x in finished}
+def runs():
+    """Name -> rows of its runs. Ours carry the hash of a script, which must be a present one."""
+    found = defaultdict(list)
+    for row in read_csv(RUNS):
+        if " " not in row["code"] and row["code"] not in SCRIPTS.values():
+            sys.exit(f"{row['name']}: results of code {row['code']}, which is not in the tree")
+        found[row["name"]].append(row)
+    return found
 
 
-def greedy_returns(seeds):
-    return [scalars["eval/episodic_return"][-1].value for scalars in seeds.values()]
+def iqm(x):
+    """Interquartile mean over seeds, the first axis, and the ends of its 95% bootstrap interval."""
+    middle = stats.trim_mean(x, 0.25)
+    if len(x) < 2:
+        return middle, middle, middle
+    options = {"method": "percentile", "n_resamples": 5000, "rng": 0}
+    ends = stats.bootstrap((x,), lambda x, axis: stats.trim_mean(x, 0.25, axis), **options)
+    return middle, *ends.confidence_interval
 
 
-def time_to_200(scalars):
-    """Steps, and seconds since the first update, until the last 100 episodes have a mean of 200."""
-    start = scalars["losses/policy_loss"][0].wall_time
-    for event in scalars.get("charts/episodic_return_100", []):
-        if event.value >= 200:
-            return event.step, event.wall_time - start
-    return None, None
+def show(x):
+    """12.3 [11.0, 13.5], with as many digits as its size deserves"""
+    if not len(x):
+        return "-"
+    digits = 0 if max(np.abs(x)) >= 1000 else 1
+    return "{0:.{n}f} [{1:.{n}f}, {2:.{n}f}]".format(*iqm(x), n=digits)
 
 
-def interval(x):
-    """95% bootstrap interval of the mean over seeds."""
-    means = np.random.default_rng(0).choice(x, (10_000, len(x))).mean(1)
-    return np.percentile(means, [2.5, 97.5])
+def column(rows, name, missing=None):
+    return [float(row[name]) if row[name] else missing for row in rows]
 
 
-def code_hash(path):
-    """Of the code alone: comments and docstrings may be reworded without new results."""
-    with open(path, "rb") as file:
-        tokens = [t.string for t in tokenize.tokenize(file.readline) if t.type != tokenize.COMMENT]
-    code = "".join("".join(x.split()) for x in tokens if not x.startswith('"""'))
-    return hashlib.sha256(code.encode()).hexdigest()[:12]
-
-
-def origin():
-    """Which scripts, at which commit, on which machine."""
-    scripts = [HERE.parent / "ppo.py", HERE.parent / "ppo_continuous.py"]
-    hashes = [code_hash(path) for path in scripts]
-    command = ["git", "log", "-1", "--format=%h", "--", *map(str, scripts)]
-    commit = subprocess.run(command, cwd=HERE, capture_output=True, text=True).stdout.strip()
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
-    return (
-        f"Commit {commit}, hash of ppo.py {hashes[0]}, of ppo_continuous.py {hashes[1]}; "
-        f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}."
+def table(name, header, rows):
+    """Write results/tables/NAME.csv; the same as Markdown."""
+    write_csv(
+        HERE / f"results/tables/{name}.csv", [dict(zip(header, x, strict=True)) for x in rows]
     )
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def write(name, header, rows, table):
-    results = HERE / "results"
-    results.mkdir(exist_ok=True)
-    with open(results / f"{name}.csv", "w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    if table:
-        (results / f"{name}.md").write_text("\n".join([*table, "", origin(), ""]))
-        print("\n".join(table))
+def to_200(rows, what):
+    """Median over seeds until the last 100 episodes have a mean of 200; never is infinity."""
+    return np.median(column(rows, f"{what}_to_200", np.inf))
 
 
-def write_curves(name, seeds, width=5_000):
-    """What the updates logged, as means over windows of `width` steps, at the windows' middles."""
-    rows = []
-    for seed, scalars in seeds.items():
-        for tag in CURVES:
-            windows = defaultdict(list)
-            for event in scalars[tag]:
-                windows[event.step // width].append(event.value)
-            for window, values in sorted(windows.items()):
-                rows.append([seed, int((window + 0.5) * width), tag, f"{np.mean(values):.5g}"])
-    write(f"{name}_curves", ["seed", "step", "tag", "value"], rows, [])
+def lunarlander(found):
+    rows = found[LANDER]
+    header = ["seed", "steps to 200", "seconds to 200", "greedy return"]
+    columns = ("seed", "steps_to_200", "seconds_to_200", "greedy_return")
+    lines = [[row[column] or "-" for column in columns] for row in rows]
+    return table("lunarlander", header, lines)
 
 
-def lunarlander():
-    seeds = read_seeds("LunarLander-v3")
-    returns = greedy_returns(seeds)
-    rows, table = (
-        [],
-        ["| seed | steps to 200 | seconds to 200 | greedy return |", "|---|---|---|---|"],
-    )
-    for (seed, scalars), greedy in zip(seeds.items(), returns, strict=True):
-        steps, seconds = time_to_200(scalars)
-        rows.append([seed, steps, seconds and round(seconds, 1), round(greedy, 1)])
-        table.append("| " + " | ".join("-" if x is None else f"{x:,}" for x in rows[-1]) + " |")
-    columns = list(zip(*rows, strict=True))[1:]
-    medians = [np.median([np.inf if x is None else x for x in column]) for column in columns]
-    table.append("| median | " + " | ".join(f"{x:,.1f}".removesuffix(".0") for x in medians) + " |")
-    solved = sum(row[1] is not None for row in rows)
-    above = sum(greedy > 200 for greedy in returns)
-    verdict = f"{solved} of {len(rows)} seeds solved, {above} with a greedy return above 200"
-    header = ["seed", "steps_to_200", "seconds_to_200", "greedy_return"]
-    write_curves("lunarlander", seeds)
-    write("lunarlander", header, rows, [*table, "", verdict])
+def verdict(found):
+    rows = found[LANDER]
+    solved = sum(row["steps_to_200"] != "" for row in rows)
+    return f"{solved} of {len(rows)} held-out seeds solved"
 
 
-def compare(name, first_column, runs):
-    """A row per run: its greedy return over seeds."""
-    rows = []
-    table = [f"| {first_column} | seeds | mean [95% interval] | median | worst | best |"]
-    table.append("|---|---|---|---|---|---|")
-    for run, folder in runs.items():
-        seeds = read_seeds(folder)
-        greedy = greedy_returns(seeds)
-        low, high = interval(greedy)
-        rows += [[run, seed, round(x, 1)] for seed, x in zip(seeds, greedy, strict=True)]
-        table.append(
-            f"| {run} | {len(greedy)} | {np.mean(greedy):.1f} [{low:.1f}, {high:.1f}] "
-            f"| {np.median(greedy):.1f} | {min(greedy):.1f} | {max(greedy):.1f} |"
+def code(found):
+    """Which scripts, on which machines, as a sentence."""
+    hashes = ", ".join(f"{name} {value}" for name, value in SCRIPTS.items())
+    machines = sorted({row["machine"] for rows in found.values() for row in rows})
+    return f"Hashes of the code: {hashes}. Machine: {'; '.join(machines)}."
+
+
+def pitch(found):
+    """The sentence of README.md."""
+    rows = found[LANDER]
+    steps, seconds = to_200(rows, "steps"), to_200(rows, "seconds")
+    return f"{verdict(found)}, in a median of {steps:,.0f} steps and {seconds:.0f} seconds"
+
+
+def headline(found):
+    header = ["", "seeds", "solved", "median steps to 200", "median seconds to 200", "steps/s"]
+    lines = []
+    for name in [LANDER, *RIVALS]:
+        if rows := found.get(name):
+            steps, seconds = to_200(rows, "steps"), to_200(rows, "seconds")
+            speed = np.divide(column(rows, "steps"), column(rows, "seconds"))
+            lines.append(
+                [
+                    "**ours**" if name == LANDER else name,
+                    len(rows),
+                    sum(row["steps_to_200"] != "" for row in rows),
+                    f"{steps:,.0f}" if steps < np.inf else "not reached",
+                    f"{seconds:,.0f}" if seconds < np.inf else "not reached",
+                    f"{np.median(speed):,.0f}",
+                ]
+            )
+    return table("headline", header, lines)
+
+
+def environments(found):
+    baselines = {row["environment"]: row for row in read_csv(HERE / "results/baselines.csv")}
+    published = defaultdict(list)
+    for row in read_csv(HERE / "published.csv"):
+        published[row["environment"]].append(f"{row['return']} ({row['source']})")
+    header = ["environment", "steps", "seeds", "greedy return", "training return", "best"]
+    header += ["untrained", "zero action", "published"]
+    lines = []
+    for environment in read_csv(HERE / "environments.csv"):
+        rows, env_id = found.get(environment["name"]), environment["env_id"]
+        if rows:
+            steps = int(environment["steps"])
+            lines.append(
+                [
+                    environment["name"],
+                    f"{steps // 1_000_000}M" if steps >= 1_000_000 else f"{steps // 1000}k",
+                    len(rows),
+                    show(column(rows, "greedy_return")),
+                    show(column(rows, "training_return")),
+                    show([x for x in column(rows, "best_return", -np.inf) if x > -np.inf]),
+                    baselines[env_id]["untrained"],
+                    baselines[env_id]["nothing"],
+                    "; ".join(published[env_id]) or "-",
+                ]
+            )
+    return table("environments", header, lines)
+
+
+def tuning(found):
+    """The settings that were tried on seeds 1 to 10, from results/tuning.csv."""
+    greedy, steps = defaultdict(list), defaultdict(list)
+    for row in read_csv(HERE / "results/tuning.csv"):
+        key = row["setting"], row["environment"]
+        greedy[key].append(float(row["greedy_return"]))
+        steps[key].append(float(row["steps_to_200"] or np.inf))
+    header = ["setting", LANDER, "steps to 200", "Acrobot-v1", "MountainCar-v0"]
+    lines = []
+    for setting in dict.fromkeys(setting for setting, _ in greedy):
+        returns = []
+        for environment in (LANDER, "Acrobot-v1", "MountainCar-v0"):
+            x = greedy.get((setting, environment))
+            returns.append(f"{np.median(x):.1f}, {min(x):.1f} ({len(x)})" if x else "-")
+        lines.append(
+            [setting, returns[0], f"{np.median(steps[setting, LANDER]):,.0f}", *returns[1:]]
         )
-    write(name, [first_column, "seed", "greedy_return"], rows, table)
+    return table("tuning", header, lines)
+
+
+def speed(found):
+    """Medians over the rounds of results/speed.csv."""
+    cells = defaultdict(list)
+    for row in read_csv(HERE / "results/speed.csv"):
+        if row["code"] not in SCRIPTS.values():
+            sys.exit(f"results/speed.csv is of code {row['code']}, which is not in the tree")
+        for what in ("steps_per_second", "start_up", "memory"):
+            cells[row["implementation"], row["environment"], what].append(float(row[what] or 0))
+
+    def median(*key):
+        return f"{np.median(cells[key]):,.0f}" if any(cells[key]) else "-"
+
+    names = dict.fromkeys(name for name, _, _ in cells)
+    environments = list(dict.fromkeys(environment for _, environment, _ in cells))
+    header = ["steps/s", *environments, "start-up, seconds", "memory, MB"]
+    lines = [
+        [
+            name,
+            *(median(name, environment, "steps_per_second") for environment in environments),
+            median(name, LANDER, "start_up"),
+            median(name, LANDER, "memory"),
+        ]
+        for name in names
+    ]
+    return table("speed", header, lines)
+
+
+TABLES = [code, pitch, headline, lunarlander, environments, tuning, speed]
+
+
+def main():
+    found = runs()
+    for page in (HERE.parent / "README.md", HERE / "README.md"):
+        text = page.read_text(encoding="utf-8")
+        for make in TABLES:
+            start, end = f"<!-- {make.__name__} -->", f"<!-- /{make.__name__} -->"
+            if start in text:
+                before, rest = text.split(start)
+                old, after = rest.split(end)
+                line = "\n\n" if old.startswith("\n") else ""  # or within a sentence
+                text = before + start + line + make(found) + line + end + after
+        page.write_text(text, encoding="utf-8")
+    print(verdict(found))
 
 
 if __name__ == "__main__":
-    what, *names = sys.argv[1:]
-    if what == "lunarlander":
-        lunarlander()
-    elif what == "defaults":
-        compare("defaults", "environment", {name: name for name in names})
-    else:
-        folders = sorted((HERE / "runs/variants").glob("*/*"), key=os.path.getctime)
-        runs = {f"{x.parent.name}, {x.name}": x.relative_to(HERE / "runs") for x in folders}
-        compare("variants", "variant", runs)
+    main()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The variants in benchmarks/variants compared with the unmodified scripts, greedy return over 100
 # episodes: about an hour on two cores. The images are MinAtar's: pip install minatar==1.0.15.
-# Writes benchmarks/results/variants.{csv,md}.
+# Results are in benchmarks/results/runs.csv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -17,7 +17,7 @@ run() {  # ENVIRONMENT NAME [flags]: the variant of that name, or the unmodified
         (cd "$copy" && git apply "$root/benchmarks/variants/$name.patch")
         mv "$copy/$kind.py" "$script"
     fi
-    benchmarks/train.sh "variants/$env/$name" "$script" "${SEEDS:-101-110}" --eval-episodes 100 \
+    python benchmarks/train.py "variants/$env/$name" "${SEEDS:-101-110}" "$script" --eval-episodes 100 \
         --env-id "$id" --total-timesteps "$steps" "$@"
 }
 
@@ -36,4 +36,3 @@ for name in base network penalty; do run LunarLander $name; done
 kind=ppo_continuous
 id=LunarLanderContinuous-v3 steps=200000
 for name in base continuous_{squashed,beta,state_std}; do run LunarLanderContinuous $name; done
-python benchmarks/summarize.py variants

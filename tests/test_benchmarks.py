@@ -1,13 +1,15 @@
 """The scripts under benchmarks/ do what they say."""
 
-import os
+import csv
+import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+NUMBER = r"\d[\d,]*(?:\.\d+)?"
 
 
 def test_shell_scripts_parse():
@@ -16,35 +18,63 @@ def test_shell_scripts_parse():
 
 
 def test_a_benchmark_trains_only_what_has_not_finished(tmp_path):
-    """The runner on CartPole with two seeds: a second call trains nothing, an edit trains again."""
-    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks", ignore=lambda *_: ["runs"])
-    for name in ("ppo.py", "ppo_continuous.py"):
-        shutil.copy(ROOT / name, tmp_path)
-    # train.sh calls `python`: this one, also where no environment is activated.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    flags = ["--total-timesteps", "1500", "--eval-episodes", "1"]
+    """Two seeds of CartPole: a second call trains nothing, changed code or flags train again."""
+    shutil.copytree(
+        ROOT / "benchmarks", tmp_path / "benchmarks", ignore=lambda *_: ["runs", "results"]
+    )
+    script = shutil.copy(ROOT / "ppo.py", tmp_path)
+    results = tmp_path / "benchmarks/results/runs.csv"
 
-    def train():
-        command = ["benchmarks/train.sh", "test", "ppo.py", "7-8", *flags]
+    def train(steps=3000):
+        command = [sys.executable, "benchmarks/train.py", "test", "7-8", "ppo.py"]
+        command += ["--total-timesteps", steps, "--eval-episodes", 1]
         options = {"check": True, "capture_output": True, "text": True}
-        return subprocess.run(command, cwd=tmp_path, env=os.environ | {"PATH": path}, **options)
+        return subprocess.run(map(str, command), cwd=tmp_path, **options).stdout.count("seed")
 
-    assert train().stdout.count("greedy return") == 2
-    assert train().stdout == ""
-    (tmp_path / "benchmarks/runs/test/8/finished").unlink()  # as an interrupt leaves it
-    assert train().stdout.count("greedy return") == 1
-    summarize = [
-        sys.executable,
-        "-c",
-        "import summarize as s; s.compare('t', 'run', {'a': 'test'})",
+    def rows():
+        with open(results) as file:
+            return list(csv.DictReader(file))
+
+    assert train() == 2 and [row["seed"] for row in rows()] == ["7", "8"]
+    for row in rows():
+        assert 3000 <= int(row["steps"]) < 5000 and float(row["training_return"]) > 9
+        assert float(row["greedy_return"]) >= float(row["best_return"] != "") and row["machine"]
+    assert train() == 0
+    lines = results.read_text().splitlines()
+    results.write_text("\n".join(lines[:2]) + "\n")  # as an interrupt leaves it
+    assert train() == 1 and results.read_text().splitlines()[:2] == lines[:2]
+    with open(script, "a") as file:
+        file.write("# a comment\n")
+    assert train() == 0
+    with open(script, "a") as file:
+        file.write("x = 1\n")
+    assert train() == 2 and train(steps=4000) == 2 and len(rows()) == 2
+    with open(tmp_path / "benchmarks/results/curves/test.csv") as file:
+        assert {row["seed"] for row in csv.DictReader(file)} == {"7", "8"}
+
+
+def test_the_numbers_of_the_pages_are_those_of_the_present_scripts(monkeypatch):
+    """Every number of a generated block stands in a table of results/, every table is made of runs
+    in results/runs.csv, and every run is one of the scripts as they are."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from train import code_hash
+
+    results = ROOT / "benchmarks/results"
+    hashes = {code_hash(ROOT / name) for name in ("ppo.py", "ppo_continuous.py")}
+    with open(results / "runs.csv") as file:
+        codes = {row["code"] for row in csv.DictReader(file)}
+    assert {code for code in codes if " " not in code} <= hashes
+    csvs = [
+        *results.glob("*.csv"),
+        *results.glob("tables/*.csv"),
+        ROOT / "benchmarks/published.csv",
     ]
-    subprocess.run(summarize, cwd=tmp_path / "benchmarks", check=True, capture_output=True)
-    rows = (tmp_path / "benchmarks/results/t.csv").read_text().splitlines()
-    assert rows[0] == "run,seed,greedy_return" and len(rows) == 3
-    assert "| a | 2 |" in (tmp_path / "benchmarks/results/t.md").read_text()
-    with open(tmp_path / "ppo.py", "a") as script:
-        script.write("# changed\n")
-    assert train().stdout.count("greedy return") == 2
+    known = set(re.findall(NUMBER, "\n".join(path.read_text() for path in csvs))) | hashes
+    for page in (ROOT / "README.md", ROOT / "benchmarks/README.md"):
+        blocks = re.findall(r"<!-- (\w+) -->(.*?)<!-- /\1 -->", page.read_text(), re.DOTALL)
+        assert blocks, page
+        for name, block in blocks:
+            assert set(re.findall(NUMBER, block)) <= known, (page.name, name)
 
 
 def test_the_figure_of_the_clip_is_drawn_from_the_scripts_loss(monkeypatch):
@@ -62,5 +92,6 @@ def test_speed_measures_between_the_updates(monkeypatch):
     import speed
 
     monkeypatch.setattr(speed, "STEPS", 4000)
-    assert 500 < speed.ours("CartPole-v1", "ppo", "") < 1e6
+    steps_per_second, start_up, memory = speed.ours("CartPole-v1", "ppo", "")
+    assert 500 < steps_per_second < 1e6 and 0.5 < start_up < 60 and 100 < memory < 4000
     assert 1000 < speed.environments("CartPole-v1", 4, seconds=0.2) < 1e8

@@ -148,17 +148,6 @@ def test_the_script_option_checks_a_copy(tmp_path):
         assert "passed" in result.stdout or not passes
 
 
-def test_the_results_are_of_the_present_scripts(monkeypatch):
-    """Every table in benchmarks/results names the hashes of the scripts as they are."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    from summarize import code_hash
-
-    for table in (ROOT / "benchmarks/results").glob("*.md"):
-        for path in SCRIPTS:
-            expected = f"of {path.name} {code_hash(path)}"
-            assert expected in table.read_text(), (table.name, path.name)
-
-
 def test_readme_links_lead_somewhere():
     for page in (ROOT / "README.md", ROOT / "benchmarks/README.md"):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Everything that benchmarks/README.md shows, a night on two cores. It can be interrupted: what has
+# finished is in results/ and is not run again. Needs requirements.txt of this folder, Python 3.10
+# for CleanRL, and git.
+set -euo pipefail
+cd "$(dirname "$0")"
+for command in lunarlander rivals ratchet defaults variants; do
+    bash $command.sh
+done
+python speed.py
+python figures.py

@@ -53,30 +53,12 @@ def column(rows, name, missing=None):
 
 def table(name, header, rows):
     """Write results/tables/NAME.csv; the same as Markdown."""
-    write_csv(
-        HERE / f"results/tables/{name}.csv", [dict(zip(header, x, strict=True)) for x in rows]
-    )
+    if not rows:
+        return "Not measured yet."
+    path = HERE / f"results/tables/{name}.csv"
+    write_csv(path, [dict(zip(header, row, strict=True)) for row in rows])
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def to_200(rows, what):
-    """Median over seeds until the last 100 episodes have a mean of 200; never is infinity."""
-    return np.median(column(rows, f"{what}_to_200", np.inf))
-
-
-def lunarlander(found):
-    rows = found[LANDER]
-    header = ["seed", "steps to 200", "seconds to 200", "greedy return"]
-    columns = ("seed", "steps_to_200", "seconds_to_200", "greedy_return")
-    lines = [[row[column] or "-" for column in columns] for row in rows]
-    return table("lunarlander", header, lines)
-
-
-def verdict(found):
-    rows = found[LANDER]
-    solved = sum(row["steps_to_200"] != "" for row in rows)
-    return f"{solved} of {len(rows)} held-out seeds solved"
 
 
 def code(found):
@@ -113,6 +95,11 @@ def headline(found):
     return table("headline", header, lines)
 
 
+def thousands(environment):
+    steps = int(environment["steps"])
+    return f"{steps // 1_000_000}M" if steps >= 1_000_000 else f"{steps // 1000}k"
+
+
 def environments(found):
     baselines = {row["environment"]: row for row in read_csv(HERE / "results/baselines.csv")}
     published = defaultdict(list)
@@ -124,11 +111,10 @@ def environments(found):
     for environment in read_csv(HERE / "environments.csv"):
         rows, env_id = found.get(environment["name"]), environment["env_id"]
         if rows:
-            steps = int(environment["steps"])
             lines.append(
                 [
                     environment["name"],
-                    f"{steps // 1_000_000}M" if steps >= 1_000_000 else f"{steps // 1000}k",
+                    thousands(environment),
                     len(rows),
                     show(column(rows, "greedy_return")),
                     show(column(rows, "training_return")),
@@ -139,6 +125,24 @@ def environments(found):
                 ]
             )
     return table("environments", header, lines)
+
+
+def results(found):
+    """The table of README.md: greedy return and, where there are any, published ones."""
+    published = defaultdict(dict)
+    for row in read_csv(HERE / "published.csv"):
+        source, _, about = row["source"].partition(", ")
+        published[row["environment"]][source] = row["return"] + (about and f" ({about})")
+    sources = ("CleanRL", "zoo", "Tianshou")
+    lines = []
+    for environment in read_csv(HERE / "environments.csv"):
+        rows, env_id = found.get(environment["name"]), environment["env_id"]
+        if rows:
+            returns = show(column(rows, "greedy_return"))
+            cells = [published[env_id].get(source, "-") for source in sources]
+            lines.append([environment["name"], thousands(environment), len(rows), returns, *cells])
+    header = ["environment", "steps", "seeds", "greedy return", "CleanRL", "SB3 zoo", "Tianshou"]
+    return table("results", header, lines)
 
 
 def tuning(found):
@@ -188,7 +192,7 @@ def speed(found):
     return table("speed", header, lines)
 
 
-TABLES = [code, pitch, headline, lunarlander, environments, tuning, speed]
+TABLES = [code, pitch, headline, lunarlander, results, environments, tuning, speed]
 
 
 def main():

@@ -1,9 +1,9 @@
-"""Tables of results/runs.csv, as results/tables/*.csv and, between markers such as
+"""Tables of results/*.csv, as results/tables/*.csv and, between markers such as
 <!-- environments --> and <!-- /environments -->, in README.md and benchmarks/README.md.
 
     python benchmarks/summarize.py         the other commands run it at their end
 
-Only runs of the scripts as they are now are shown. IQM is the interquartile mean over seeds,
+Only results of the scripts as they are now are shown. IQM is the interquartile mean over seeds,
 with its 95% bootstrap interval (Agarwal et al. 2021).
 """
 
@@ -19,14 +19,12 @@ LANDER = "LunarLander-v3"
 RIVALS = ["CleanRL", "SBX, zoo's setting", "SB3, zoo's setting", "SB3, its defaults"]
 
 
-def runs():
-    """Name -> rows of its runs. Ours carry the hash of a script, which must be a present one."""
-    found = defaultdict(list)
-    for row in read_csv(RUNS):
+def check_code(rows):
+    """Ours carry the hash of a script, which must be a present one; others a name and a version."""
+    for row in rows:
         if " " not in row["code"] and row["code"] not in SCRIPTS.values():
-            sys.exit(f"{row['name']}: results of code {row['code']}, which is not in the tree")
-        found[row["name"]].append(row)
-    return found
+            sys.exit(f"there are results of code {row['code']}, which is not in the tree: {row}")
+    return rows
 
 
 def iqm(x):
@@ -41,7 +39,7 @@ def iqm(x):
 
 def show(x):
     """12.3 [11.0, 13.5], with as many digits as its size deserves"""
-    if not len(x):
+    if not x:
         return "-"
     digits = 0 if max(np.abs(x)) >= 1000 else 1
     return "{0:.{n}f} [{1:.{n}f}, {2:.{n}f}]".format(*iqm(x), n=digits)
@@ -49,6 +47,21 @@ def show(x):
 
 def column(rows, name, missing=None):
     return [float(row[name]) if row[name] else missing for row in rows]
+
+
+def median_to_200(rows, what):
+    """Until the last 100 episodes have a mean of 200, in steps or seconds, as text."""
+    median = np.median(column(rows, f"{what}_to_200", np.inf))
+    return f"{median:,.0f}" if median < np.inf else "not reached"
+
+
+def solved(rows):
+    return sum(row["steps_to_200"] != "" for row in rows)
+
+
+def thousands(environment):
+    steps = int(environment["steps"])
+    return f"{steps // 1_000_000}M" if steps >= 1_000_000 else f"{steps // 1000}k"
 
 
 def table(name, header, rows):
@@ -61,116 +74,100 @@ def table(name, header, rows):
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def code(found):
-    """Which scripts, on which machines, as a sentence."""
+# Each of these functions makes the block of its name.
+
+
+def code(runs):
     hashes = ", ".join(f"{name} {value}" for name, value in SCRIPTS.items())
-    machines = sorted({row["machine"] for rows in found.values() for row in rows})
+    machines = sorted({row["machine"] for rows in runs.values() for row in rows})
     return f"Hashes of the code: {hashes}. Machine: {'; '.join(machines)}."
 
 
-def pitch(found):
-    """The sentence of README.md."""
-    rows = found[LANDER]
-    steps, seconds = to_200(rows, "steps"), to_200(rows, "seconds")
-    return f"{verdict(found)}, in a median of {steps:,.0f} steps and {seconds:.0f} seconds"
+def pitch(runs):
+    rows = runs[LANDER]
+    steps, seconds = median_to_200(rows, "steps"), median_to_200(rows, "seconds")
+    return (
+        f"{solved(rows)} of {len(rows)} held-out seeds solved, "
+        f"in a median of {steps} steps and {seconds} seconds"
+    )
 
 
-def headline(found):
-    header = ["", "seeds", "solved", "median steps to 200", "median seconds to 200", "steps/s"]
+def headline(runs):
     lines = []
     for name in [LANDER, *RIVALS]:
-        if rows := found.get(name):
-            steps, seconds = to_200(rows, "steps"), to_200(rows, "seconds")
+        if rows := runs[name]:
             speed = np.divide(column(rows, "steps"), column(rows, "seconds"))
-            lines.append(
-                [
-                    "**ours**" if name == LANDER else name,
-                    len(rows),
-                    sum(row["steps_to_200"] != "" for row in rows),
-                    f"{steps:,.0f}" if steps < np.inf else "not reached",
-                    f"{seconds:,.0f}" if seconds < np.inf else "not reached",
-                    f"{np.median(speed):,.0f}",
-                ]
-            )
+            times = median_to_200(rows, "steps"), median_to_200(rows, "seconds")
+            name = "**ours**" if name == LANDER else name
+            lines.append([name, len(rows), solved(rows), *times, f"{np.median(speed):,.0f}"])
+    header = ["", "seeds", "solved", "median steps to 200", "median seconds to 200", "steps/s"]
     return table("headline", header, lines)
 
 
-def thousands(environment):
-    steps = int(environment["steps"])
-    return f"{steps // 1_000_000}M" if steps >= 1_000_000 else f"{steps // 1000}k"
+def lunarlander(runs):
+    columns = ("seed", "steps_to_200", "seconds_to_200", "greedy_return")
+    lines = [[row[column] or "-" for column in columns] for row in runs[LANDER]]
+    header = ["seed", "steps to 200", "seconds to 200", "greedy return"]
+    return table("lunarlander", header, lines)
 
 
-def environments(found):
-    baselines = {row["environment"]: row for row in read_csv(HERE / "results/baselines.csv")}
-    published = defaultdict(list)
-    for row in read_csv(HERE / "published.csv"):
-        published[row["environment"]].append(f"{row['return']} ({row['source']})")
-    header = ["environment", "steps", "seeds", "greedy return", "training return", "best"]
-    header += ["untrained", "zero action", "published"]
-    lines = []
-    for environment in read_csv(HERE / "environments.csv"):
-        rows, env_id = found.get(environment["name"]), environment["env_id"]
-        if rows:
-            lines.append(
-                [
-                    environment["name"],
-                    thousands(environment),
-                    len(rows),
-                    show(column(rows, "greedy_return")),
-                    show(column(rows, "training_return")),
-                    show([x for x in column(rows, "best_return", -np.inf) if x > -np.inf]),
-                    baselines[env_id]["untrained"],
-                    baselines[env_id]["nothing"],
-                    "; ".join(published[env_id]) or "-",
-                ]
-            )
-    return table("environments", header, lines)
-
-
-def results(found):
+def results(runs):
     """The table of README.md: greedy return and, where there are any, published ones."""
     published = defaultdict(dict)
     for row in read_csv(HERE / "published.csv"):
         source, _, about = row["source"].partition(", ")
         published[row["environment"]][source] = row["return"] + (about and f" ({about})")
-    sources = ("CleanRL", "zoo", "Tianshou")
     lines = []
     for environment in read_csv(HERE / "environments.csv"):
-        rows, env_id = found.get(environment["name"]), environment["env_id"]
-        if rows:
+        if rows := runs[environment["name"]]:
+            sources = published[environment["env_id"]]
+            cells = [sources.get(source, "-") for source in ("CleanRL", "zoo", "Tianshou")]
             returns = show(column(rows, "greedy_return"))
-            cells = [published[env_id].get(source, "-") for source in sources]
             lines.append([environment["name"], thousands(environment), len(rows), returns, *cells])
     header = ["environment", "steps", "seeds", "greedy return", "CleanRL", "SB3 zoo", "Tianshou"]
     return table("results", header, lines)
 
 
-def tuning(found):
+def environments(runs):
+    baselines = {row["environment"]: row for row in read_csv(HERE / "results/baselines.csv")}
+    published = defaultdict(list)
+    for row in read_csv(HERE / "published.csv"):
+        published[row["environment"]].append(f"{row['return']} ({row['source']})")
+    lines = []
+    for environment in read_csv(HERE / "environments.csv"):
+        if rows := runs[environment["name"]]:
+            env_id = environment["env_id"]
+            line = [environment["name"], thousands(environment), len(rows)]
+            for name in ("greedy_return", "training_return", "best_return"):
+                line.append(show([x for x in column(rows, name, -np.inf) if np.isfinite(x)]))
+            line += [baselines[env_id]["untrained"], baselines[env_id]["nothing"]]
+            lines.append([*line, "; ".join(published[env_id]) or "-"])
+    header = ["environment", "steps", "seeds", "greedy return", "training return", "best"]
+    return table("environments", [*header, "untrained", "zero action", "published"], lines)
+
+
+def tuning(runs):
     """The settings that were tried on seeds 1 to 10, from results/tuning.csv."""
     greedy, steps = defaultdict(list), defaultdict(list)
     for row in read_csv(HERE / "results/tuning.csv"):
         key = row["setting"], row["environment"]
         greedy[key].append(float(row["greedy_return"]))
         steps[key].append(float(row["steps_to_200"] or np.inf))
-    header = ["setting", LANDER, "steps to 200", "Acrobot-v1", "MountainCar-v0"]
     lines = []
     for setting in dict.fromkeys(setting for setting, _ in greedy):
-        returns = []
+        line = [setting, f"{np.median(steps[setting, LANDER]):,.0f}"]
         for environment in (LANDER, "Acrobot-v1", "MountainCar-v0"):
             x = greedy.get((setting, environment))
-            returns.append(f"{np.median(x):.1f}, {min(x):.1f} ({len(x)})" if x else "-")
-        lines.append(
-            [setting, returns[0], f"{np.median(steps[setting, LANDER]):,.0f}", *returns[1:]]
-        )
+            line.append(f"{np.median(x):.1f}, {min(x):.1f} ({len(x)})" if x else "-")
+        lines.append(line)
+    header = ["setting", "steps to 200", LANDER, "Acrobot-v1", "MountainCar-v0"]
     return table("tuning", header, lines)
 
 
-def speed(found):
+def speed(runs):
     """Medians over the rounds of results/speed.csv."""
     cells = defaultdict(list)
-    for row in read_csv(HERE / "results/speed.csv"):
-        if row["code"] not in SCRIPTS.values():
-            sys.exit(f"results/speed.csv is of code {row['code']}, which is not in the tree")
+    for row in check_code(read_csv(HERE / "results/speed.csv")):
         for what in ("steps_per_second", "start_up", "memory"):
             cells[row["implementation"], row["environment"], what].append(float(row[what] or 0))
 
@@ -178,36 +175,33 @@ def speed(found):
         return f"{np.median(cells[key]):,.0f}" if any(cells[key]) else "-"
 
     names = dict.fromkeys(name for name, _, _ in cells)
-    environments = list(dict.fromkeys(environment for _, environment, _ in cells))
-    header = ["steps/s", *environments, "start-up, seconds", "memory, MB"]
-    lines = [
-        [
-            name,
-            *(median(name, environment, "steps_per_second") for environment in environments),
-            median(name, LANDER, "start_up"),
-            median(name, LANDER, "memory"),
-        ]
-        for name in names
-    ]
-    return table("speed", header, lines)
+    envs = list(dict.fromkeys(env_id for _, env_id, _ in cells))
+    lines = []
+    for name in names:
+        speeds = [median(name, env_id, "steps_per_second") for env_id in envs]
+        others = [median(name, LANDER, what) for what in ("start_up", "memory")]
+        lines.append([name, *speeds, *others])
+    return table("speed", ["steps/s", *envs, "start-up, seconds", "memory, MB"], lines)
 
 
-TABLES = [code, pitch, headline, lunarlander, results, environments, tuning, speed]
+BLOCKS = [code, pitch, headline, lunarlander, results, environments, tuning, speed]
 
 
 def main():
-    found = runs()
+    runs = defaultdict(list)
+    for row in check_code(read_csv(RUNS)):
+        runs[row["name"]].append(row)
     for page in (HERE.parent / "README.md", HERE / "README.md"):
         text = page.read_text(encoding="utf-8")
-        for make in TABLES:
+        for make in BLOCKS:
             start, end = f"<!-- {make.__name__} -->", f"<!-- /{make.__name__} -->"
             if start in text:
                 before, rest = text.split(start)
                 old, after = rest.split(end)
                 line = "\n\n" if old.startswith("\n") else ""  # or within a sentence
-                text = before + start + line + make(found) + line + end + after
+                text = before + start + line + make(runs) + line + end + after
         page.write_text(text, encoding="utf-8")
-    print(verdict(found))
+    print(f"{solved(runs[LANDER])} of {len(runs[LANDER])} held-out seeds solved")
 
 
 if __name__ == "__main__":

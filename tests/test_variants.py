@@ -205,7 +205,7 @@ def check(copy, *options):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("passes", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("passes", [True, False])
 def test_script_checks_a_copy(tmp_path, passes):
     """The commands of the README make a copy that passes; a mistake in it is found."""
     (commands,) = re.findall(r"^(cp ppo\.py .*\n.*git apply .*)$", README, re.MULTILINE)

@@ -2,7 +2,7 @@
 
     python ppo.py --env-id LunarLander-v3 --seed 2
 
-Numbers in parentheses refer to the equations in README.md. Shapes: T = num_steps, N = num_envs,
+Numbers in parentheses in the code are equations of README.md. Shapes: T = num_steps, N = num_envs,
 B = valid samples in a rollout, M = samples in a minibatch, D = size of an observation,
 A = number of actions (ppo.py) or size of an action (ppo_continuous.py).
 `diff ppo.py ppo_continuous.py` shows what depends on the type of action.
@@ -49,23 +49,23 @@ class Args:
     env_id: str = "CartPole-v1"  # Gymnasium id; my_module:MyEnv-v0 imports my_module first
     env_kwargs: str = "{}"  # environment arguments as JSON: '{"max_episode_steps": 200}'
     total_timesteps: int = 500_000  # environment steps to train for
-    num_envs: int = 16  # N, parallel environments
-    num_steps: int = 64  # T, steps per environment in each rollout
-    learning_rate: float = 2e-3  # learning rate of Adam
-    anneal_lr: bool = True  # anneal the learning rate linearly to 0 (19)
-    gamma: float = 0.995  # γ, discount factor (1)
-    gae_lambda: float = 0.98  # λ of generalized advantage estimation (5)
-    num_minibatches: int = 6  # minibatches per epoch
-    update_epochs: int = 4  # K, epochs per update
-    norm_adv: bool = True  # normalize the advantages of each minibatch (7)
-    clip_coef: float = 0.2  # ε, clip range of the probability ratio (9)
-    clip_vloss: bool = True  # also clip the change in the value to ±ε (10)
-    ent_coef: float = 0.01  # c2, weight of the entropy bonus (12)
-    vf_coef: float = 0.5  # c1, weight of the value loss (12)
-    max_grad_norm: float = 0.5  # maximum norm of the gradient (13)
-    target_kl: float | None = None  # stop an update after an epoch whose mean KL exceeds this (14)
-    norm_obs: bool = True  # normalize observations by their running mean and variance (17)
-    norm_reward: bool = True  # divide rewards by the std of the running discounted return (18)
+    num_envs: int = 16  # N, parallel environments; usual: 1 to 16
+    num_steps: int = 64  # T, steps per environment in each rollout; usual: 128 to 2048
+    learning_rate: float = 2e-3  # learning rate of Adam; usual: 2.5e-4 to 3e-3
+    anneal_lr: bool = True  # anneal the learning rate linearly to 0, eq. 19
+    gamma: float = 0.995  # γ, discount factor, eq. 1; usual: 0.9 to 0.999
+    gae_lambda: float = 0.98  # λ of generalized advantage estimation, eq. 5; usual: 0.9 to 1
+    num_minibatches: int = 6  # minibatches per epoch, each of M samples; usual M: 64 to 256
+    update_epochs: int = 4  # K, epochs per update; usual: 3 to 10
+    norm_adv: bool = True  # normalize the advantages of each minibatch, eq. 7
+    clip_coef: float = 0.2  # ε, clip range of the probability ratio, eq. 9; usual: 0.1 to 0.3
+    clip_vloss: bool = True  # also clip the change in the value to ±ε, eq. 10
+    ent_coef: float = 0.01  # c2, weight of the entropy bonus, eq. 12; usual: 0 to 0.01
+    vf_coef: float = 0.5  # c1, weight of the value loss, eq. 12
+    max_grad_norm: float = 0.5  # maximum norm of the gradient, eq. 13
+    target_kl: float | None = None  # stop an update after an epoch with mean KL above this, eq. 14
+    norm_obs: bool = True  # normalize observations by their running mean and variance, eq. 17
+    norm_reward: bool = True  # divide rewards by the std of the running discounted return, eq. 18
 
     # The run
     exp_name: str = Path(__file__).stem  # name of the experiment, part of the run directory's name

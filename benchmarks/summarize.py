@@ -92,6 +92,21 @@ def pitch(runs):
     )
 
 
+def healthy(runs):
+    """Shares of the training of the LunarLander runs, from the curves."""
+    curves = read_csv(HERE / f"results/curves/{LANDER}.csv")
+    kl = np.array([float(row["kl"]) for row in curves if row["kl"]])
+    clipfrac = np.array([float(row["clipfrac"]) for row in curves if row["clipfrac"]])
+    inside = np.mean((clipfrac >= 0.05) & (clipfrac <= 0.3))
+    row = [f"{np.mean(kl < 0.02):.0%}", f"{inside:.0%}", f"{np.mean(clipfrac < 0.05):.0%}"]
+    table("healthy", ["KL below 0.02", "clip fraction 0.05 to 0.3", "below 0.05"], [row])
+    return (
+        f"With the default settings on LunarLander-v3 the KL is below 0.02 for {row[0]} of the run "
+        f"and the clip fraction between 0.05 and 0.3 for {row[1]}; for {row[2]} it is lower, mostly "
+        "at the end, where annealing has made the learning rate small."
+    )
+
+
 def headline(runs):
     lines = []
     for name in [LANDER, *RIVALS]:
@@ -184,7 +199,7 @@ def speed(runs):
     return table("speed", ["steps/s", *envs, "start-up, seconds", "memory, MB"], lines)
 
 
-BLOCKS = [code, pitch, headline, lunarlander, results, environments, tuning, speed]
+BLOCKS = [code, pitch, healthy, headline, lunarlander, results, environments, tuning, speed]
 
 
 def main():

@@ -52,8 +52,19 @@ def test_every_equation_has_a_line_in_both_scripts_and_in_the_readme():
         body = path.read_text().split("\nclass RunningMeanStd")[1]
         for number in range(4, 21):
             assert f"({number})" in body, (path.name, number)
-    for number in range(1, 21):
-        assert f"- **({number})** " in README
+    rows = re.findall(r"^\| \*\*\((\d+)\)\*\* .*", README, re.MULTILINE)
+    assert rows == [str(number) for number in range(1, 21)]
+
+
+def test_the_equations_of_the_readme_link_to_their_lines():
+    lines = SCRIPTS[0].read_text().splitlines()
+    number, links = None, 0
+    for row in re.findall(r"^\| (?:\*\*\(\d+\)\*\*)?.*ppo\.py#L.*", README, re.MULTILINE):
+        number = (re.findall(r"^\| \*\*(\(\d+\))", row) or [number])[0]
+        (line,) = re.findall(r"ppo\.py#L(\d+)", row)
+        assert number in lines[int(line) - 1], row
+        links += 1
+    assert links == 19
 
 
 def test_the_metadata_of_the_scripts_has_the_pins():

@@ -102,8 +102,8 @@ def healthy(runs):
     table("healthy", ["KL below 0.02", "clip fraction 0.05 to 0.3", "below 0.05"], [row])
     return (
         f"With the default settings on LunarLander-v3 the KL is below 0.02 for {row[0]} of the run "
-        f"and the clip fraction between 0.05 and 0.3 for {row[1]}; for {row[2]} it is lower, mostly "
-        "at the end, where annealing has made the learning rate small."
+        f"and the clip fraction between 0.05 and 0.3 for {row[1]}; for {row[2]} it is lower, "
+        "mostly at the end, where annealing has made the learning rate small."
     )
 
 

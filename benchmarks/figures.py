@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import torch
 from summarize import LANDER, iqm
+from torch import nn
 from train import HERE, code_hash, read_csv
 
 sys.path.insert(0, str(HERE.parent))
@@ -95,6 +96,97 @@ def draw_clip_cases():
     save(figure, "clip_cases.png")
 
 
+def train_toy(reward, steps, clip_coef, updates=12, epochs=20, samples=1024):
+    """PPO on `steps` states in sequence with two actions each, π(a_t = 1) = θ_t, by ppo_loss.
+    Per epoch: θ, θ/θ_old and the objective; per update: the mean reward, J, and the gradient of J
+    with respect to θ, estimated from the samples."""
+    torch.manual_seed(1)
+    logits = torch.zeros(steps, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.SGD([logits], lr=0.7)
+    args = ppo.Args(clip_coef=clip_coef, norm_adv=False, vf_coef=0, ent_coef=0)
+    log = defaultdict(list)
+    for _ in range(updates):
+        old = logits.detach().sigmoid()
+        actions = (torch.rand(samples, steps) < old).long()
+        rewards = reward(actions).double()
+        # ∂ log π(a) / ∂θ is 1/θ for action 1 and -1/(1 - θ) for action 0
+        scores = actions / old - (1 - actions) / (1 - old)
+        log["gradient"].append((scores * rewards[:, None]).mean(0).tolist())
+        log["reward"].append(rewards.mean().item())
+        log["J"].append(old[-1].item())
+        advantages = (rewards - rewards.mean())[:, None].expand(-1, steps)
+        zeros = torch.zeros_like(advantages)
+        logprobs = torch.where(actions == 1, old.log(), (1 - old).log())
+        for _ in range(epochs):
+            policy = torch.stack([-logits, logits], -1)
+            policy = nn.functional.logsigmoid(policy).expand(samples, steps, 2)
+            agent = SimpleNamespace(
+                policy=lambda obs, policy=policy: policy,
+                value=lambda obs, zeros=zeros: zeros,
+            )
+            batch = {"obs": zeros, "actions": actions, "logprobs": logprobs}
+            batch |= {"advantages": advantages, "returns": zeros, "values": zeros}
+            loss, _ = ppo.ppo_loss(agent, args, **batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            theta = logits.detach().sigmoid()
+            log["theta"].append(theta.tolist())
+            log["ratio"].append((theta / old).tolist())
+            log["objective"].append(-loss.item())
+    return {name: np.array(values) for name, values in log.items()}
+
+
+def draw_toy(name, title, reward, steps):
+    """Four panels: the parameter, the ratio, the objective or the gradients, the reward."""
+    runs = {0.2: BLUE, 1e6: ORANGE}
+    figure, axes = plt.subplots(1, 4, figsize=(8.4, 2.6), layout="constrained")
+    for clip_coef, color in runs.items():
+        log = train_toy(reward, steps, clip_coef)
+        label = "ε = 0.2" if clip_coef == 0.2 else "no clip"
+        epochs = np.arange(len(log["theta"])) / (len(log["theta"]) / len(log["J"]))
+        for state in range(steps):
+            style = "-" if state == steps - 1 else ":"
+            axes[0].plot(epochs, log["theta"][:, state], style, color=color, label=label)
+            axes[1].plot(epochs, log["ratio"][:, state], style, color=color, lw=1)
+            if steps > 1 and clip_coef == 0.2:
+                axes[2].plot(log["gradient"][:, state], style, color=color)
+        if steps == 1:
+            axes[2].plot(epochs, log["objective"], color=color, lw=1)
+        axes[3].plot(log["J"], color=color)
+        axes[3].plot(log["reward"], ".", color=color, ms=5)
+    axes[1].axhspan(0.8, 1.2, color=GREEN, alpha=0.15, lw=0)
+    if steps > 1:
+        for expectation in (0, 1):
+            axes[2].axhline(expectation, color=GRAY, lw=1, ls="--")
+    axes[0].set(title="θ", ylim=(0, 1.03))
+    axes[1].set(title="ratio, window", ylim=(0, 2.1))
+    axes[2].set(title="objective" if steps == 1 else "gradients, 0 and 1")
+    axes[3].set(title="reward (dots), J(θ)", ylim=(0, 1.03))
+    for axis in axes:
+        axis.title.set_size(10)
+        axis.set_xlabel("update")
+    axes[0].text(0.97, 0.2, "ε = 0.2", color=BLUE, ha="right", transform=axes[0].transAxes)
+    axes[0].text(0.97, 0.05, "no clip", color=ORANGE, ha="right", transform=axes[0].transAxes)
+    figure.suptitle(title, size=11, x=0.01, ha="left")
+    save(figure, name)
+
+
+def draw_toys():
+    draw_toy(
+        "single_state.png",
+        "One state, rewards 0 and 1: the clip bounds each update",
+        lambda actions: actions[:, 0],
+        steps=1,
+    )
+    draw_toy(
+        "two_states.png",
+        "Two states: the second action decides (solid), the first has gradient 0 (dotted)",
+        lambda actions: actions[:, 1],
+        steps=2,
+    )
+
+
 def draw_lunarlander():
     """Return, KL and clip fraction of lunarlander.sh: every seed and the median."""
     curves = read_curves(LANDER)
@@ -151,7 +243,36 @@ def draw_headline():
     save(figure, "headline.png", "IQM and 95% interval; ")
 
 
+def draw_ratchet(epochs):
+    """Return and KL of ratchet.sh for each clip range: every seed, and the IQM."""
+    clips = {"0.2": "ε = 0.2", "0.5": "ε = 0.5", "1.0": "ε = 1", "1e6": "no clip"}
+    figure, axes = plt.subplots(
+        2, 4, figsize=(8.4, 4), sharex=True, sharey="row", layout="constrained"
+    )
+    for (top, bottom), (clip, title) in zip(axes.T, clips.items(), strict=True):
+        curves = read_curves(f"clip {clip}, {epochs} epochs")
+        steps = np.linspace(2e4, 4.9e5, 100)
+        for axis, column in ((top, "return"), (bottom, "kl")):
+            for seed, x in curves["step"].items():
+                axis.plot(x, curves[column][seed], color=BLUE, alpha=0.3, lw=0.7)
+            points, middle, *_ = band(curves["step"], curves[column], steps)
+            axis.plot(points, middle, color=BLUE, lw=2)
+        top.axhline(200, color=ORANGE, lw=1, ls="--")
+        top.set_title(title, size=10)
+        bottom.axhline(0.02, color=ORANGE, lw=1, ls="--")
+        bottom.set(yscale="log", xlabel="steps")
+        bottom.set_xticks([0, 250_000, 500_000], ["0", "250k", "500k"])
+    axes[0, 0].set_ylabel("return")
+    axes[1, 0].set_ylabel("approximate KL")
+    seeds = len(curves["step"])
+    save(figure, f"ratchet_{epochs}.png", f"LunarLander-v3, K = {epochs}, {seeds} seeds; ")
+
+
 if __name__ == "__main__":
     draw_clip_cases()
+    draw_toys()
     draw_lunarlander()
     draw_headline()
+    for epochs in (4, 10, 20):
+        if (HERE / f"results/curves/clip 1e6, {epochs} epochs.csv").exists():
+            draw_ratchet(epochs)

@@ -87,8 +87,8 @@ def pitch(runs):
     rows = runs[LANDER]
     steps, seconds = median_to_200(rows, "steps"), median_to_200(rows, "seconds")
     return (
-        f"{solved(rows)} of {len(rows)} held-out seeds solved, "
-        f"in a median of {steps} steps and {seconds} seconds"
+        f"{solved(rows)} of {len(rows)} seeds that were not used for tuning reach a mean return of "
+        f"200 over 100 episodes, after a median of {steps} steps and {seconds} seconds"
     )
 
 

@@ -57,10 +57,10 @@ def read_curves(name):
 
 
 def clipped_surrogate(ratio, advantage, clip_coef=0.2):
-    """L^CLIP of one sample (9), as ppo_loss of the script computes it, and its gradient in r."""
+    """L^CLIP of one sample (9), as ppo_loss of the script computes it."""
     ratio = torch.tensor([ratio], dtype=torch.float64, requires_grad=True)
     zero = torch.zeros(1, dtype=torch.float64)
-    # Two actions: the first one has log π = log r, and log π_old = 0
+    # Two actions: the first one has log π = log ρ, and log π_old = 0
     log_pi = torch.stack([ratio.log(), zero], dim=-1)
     agent = SimpleNamespace(policy=lambda obs: log_pi, value=lambda obs: zero)
     args = ppo.Args(clip_coef=clip_coef, norm_adv=False)
@@ -88,10 +88,10 @@ def draw_clip_cases():
         axis.plot(x, np.where(flat, y, np.nan), color=GRAY, lw=3)
         rows = ROWS[advantage]
         axis.plot(rows, [clipped_surrogate(r, advantage) for r in rows], "o", color=BLUE, ms=4)
-        axis.set(title=title, xlabel="ratio r", xticks=[0, 0.8, 1.2, 2])
+        axis.set(title=title, xlabel="ratio ρ", xticks=[0, 0.8, 1.2, 2])
         axis.title.set_size(11)
     axes[0].set_ylabel("L^CLIP, ε = 0.2")
-    axes[0].text(1.25, 1.75, "r·A", color=GRAY)
+    axes[0].text(1.25, 1.75, "ρ·A", color=GRAY)
     axes[0].text(1.35, 0.95, "no gradient", color=GRAY)
     save(figure, "clip_cases.png")
 

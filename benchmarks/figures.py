@@ -25,8 +25,8 @@ PINK, YELLOW = "#CC79A7", "#E69F00"
 # Figures are shown at a width of 840 pixels: 9 points are 12 pixels.
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
 IMPLEMENTATIONS = {
-    LANDER: ("ours", BLUE),
-    "CleanRL": ("CleanRL", ORANGE),
+    LANDER: ("ours, its defaults", BLUE),
+    "CleanRL": ("CleanRL, its defaults", ORANGE),
     "SBX, zoo's setting": ("SBX, zoo's setting", GREEN),
     "SB3, zoo's setting": ("SB3, zoo's setting", PINK),
     "SB3, its defaults": ("SB3, its defaults", YELLOW),
@@ -232,7 +232,10 @@ def draw_headline():
         axis.axhline(200, color="black", lw=0.8, ls="--")
     ticks = [3, 10, 30, 100, 300, 900]
     axes[0].set(xscale="log", xlim=(2.5, 1000), ylim=(-250, 300))
-    axes[0].set(xlabel="seconds since launch, one CPU core", ylabel="mean return of 100 episodes")
+    axes[0].set(
+        xlabel="seconds since launch, one CPU core (log scale)",
+        ylabel="mean return of 100 episodes",
+    )
     axes[0].set_xticks(ticks, ticks)
     axes[0].minorticks_off()
     axes[0].legend(frameon=False, labelcolor="linecolor", handlelength=0, loc="lower right")
@@ -240,7 +243,7 @@ def draw_headline():
     axes[1].set_xticks([0, 5e5, 1e6], ["0", "500k", "1M"])
     axes[0].set_title("LunarLander is solved first with this file, in seconds", loc="left", size=11)
     axes[1].set_title("and in steps", loc="left", size=11)
-    save(figure, "headline.png", "IQM and 95% interval; ")
+    save(figure, "headline.png", "interquartile mean over seeds, 95% interval; ")
 
 
 def draw_ratchet(epochs):

@@ -87,8 +87,9 @@ def pitch(runs):
     rows = runs[LANDER]
     steps, seconds = median_to_200(rows, "steps"), median_to_200(rows, "seconds")
     return (
-        f"{solved(rows)} of {len(rows)} seeds that were not used for tuning reach a mean return of "
-        f"200 over 100 episodes, after a median of {steps} steps and {seconds} seconds"
+        f"{solved(rows)} of {len(rows)} seeds reach a mean return of 200 over 100 episodes, after "
+        f"a median of {steps} steps and {seconds} seconds; the IQM of 100 greedy episodes at the end "
+        f"is {show(column(rows, 'greedy_return'))}"
     )
 
 

@@ -86,10 +86,10 @@ def code(runs):
 def pitch(runs):
     rows = runs[LANDER]
     steps, seconds = median_to_200(rows, "steps"), median_to_200(rows, "seconds")
+    greedy = show(column(rows, "greedy_return"))
     return (
-        f"{solved(rows)} of {len(rows)} seeds reach a mean return of 200 over 100 episodes, after "
-        f"a median of {steps} steps and {seconds} seconds; the IQM of 100 greedy episodes at the end "
-        f"is {show(column(rows, 'greedy_return'))}"
+        f"{solved(rows)} of {len(rows)} seeds reach a mean return of 200 over 100 episodes, after a "
+        f"median of {steps} steps and {seconds} seconds; in the end the greedy return is {greedy} (IQM)"
     )
 
 

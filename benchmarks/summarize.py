@@ -88,8 +88,9 @@ def pitch(runs):
     steps, seconds = median_to_200(rows, "steps"), median_to_200(rows, "seconds")
     greedy = show(column(rows, "greedy_return"))
     return (
-        f"{solved(rows)} of {len(rows)} seeds reach a mean return of 200 over 100 episodes, after a "
-        f"median of {steps} steps and {seconds} seconds; in the end the greedy return is {greedy} (IQM)"
+        f"{solved(rows)} of {len(rows)} seeds reach a mean return of 200 over 100 episodes, "
+        f"after a median of {steps} steps and {seconds} seconds; in the end the greedy return is "
+        f"{greedy} (IQM)"
     )
 
 

@@ -206,7 +206,7 @@ class Agent(nn.Module):
     def sample(self, obs):
         """Actions drawn from π(·|s)"""
         log_pi = self.policy(obs)
-        # Gumbel-max trick: if -log(g) is Gumbel noise, argmax(log π - log g) is a sample of π.
+        # Gumbel-max trick: with g drawn from Exp(1), argmax(log π - log g) is a sample of π.
         return (log_pi - torch.empty_like(log_pi).exponential_().log()).argmax(-1)
 
     def forward(self, obs):

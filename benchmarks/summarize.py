@@ -16,7 +16,8 @@ from train import HERE, RUNS, code_hash, read_csv, write_csv
 
 SCRIPTS = {name: code_hash(HERE.parent / name) for name in ("ppo.py", "ppo_continuous.py")}
 LANDER = "LunarLander-v3"
-RIVALS = ["CleanRL", "SBX, zoo's setting", "SB3, zoo's setting", "SB3, its defaults"]
+ZOO = "SB3, zoo's setting"
+RIVALS = ["CleanRL", "SBX, zoo's setting", ZOO, f"{ZOO}, denormals flushed", "SB3, its defaults"]
 
 
 def check_code(rows):
@@ -121,6 +122,35 @@ def headline(runs):
     return table("headline", header, lines)
 
 
+def slowdown(runs):
+    """Steps per second of SB3 over the run, from the curves of all seeds."""
+    lines = []
+    for name in (ZOO, f"{ZOO}, denormals flushed"):
+        seeds = defaultdict(list)
+        for row in read_csv(HERE / f"results/curves/{name}.csv"):
+            seeds[row["seed"]].append((float(row["step"]), float(row["seconds"])))
+        if seeds:
+            line = [name, len(seeds)]
+            for first, last in ((0, 1e5), (2e5, 4e5), (4e5, 6e5), (6e5, 8e5), (8e5, 1e6)):
+                speeds = []
+                for points in seeds.values():
+                    inside = [point for point in points if first <= point[0] <= last]
+                    steps, seconds = np.subtract(inside[-1], inside[0])
+                    speeds.append(steps / seconds)
+                line.append(f"{np.median(speeds):,.0f}")
+            lines.append(line)
+    header = [
+        "steps/s",
+        "seeds",
+        "0 to 100k",
+        "200k to 400k",
+        "400k to 600k",
+        "600k to 800k",
+        "800k to 1M",
+    ]
+    return table("slowdown", header, lines)
+
+
 def lunarlander(runs):
     columns = ("seed", "steps_to_200", "seconds_to_200", "greedy_return")
     lines = [[row[column] or "-" for column in columns] for row in runs[LANDER]]
@@ -201,7 +231,18 @@ def speed(runs):
     return table("speed", ["steps/s", *envs, "start-up, seconds", "memory, MB"], lines)
 
 
-BLOCKS = [code, pitch, healthy, headline, lunarlander, results, environments, tuning, speed]
+BLOCKS = [
+    code,
+    pitch,
+    healthy,
+    headline,
+    slowdown,
+    lunarlander,
+    results,
+    environments,
+    tuning,
+    speed,
+]
 
 
 def main():

@@ -29,7 +29,6 @@ IMPLEMENTATIONS = {
     "CleanRL": ("CleanRL, its defaults", ORANGE),
     "SBX, zoo's setting": ("SBX, zoo's setting", GREEN),
     "SB3, zoo's setting": ("SB3, zoo's setting", PINK),
-    "SB3, zoo's setting, denormals flushed": ("SB3, denormals flushed", "#56B4E9"),
     "SB3, its defaults": ("SB3, its defaults", YELLOW),
 }
 ROWS = {

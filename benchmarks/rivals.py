@@ -33,17 +33,18 @@ parser.add_argument("setting", choices=SETTINGS)
 parser.add_argument("--env-id", default="LunarLander-v3")
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--total-timesteps", type=int, default=1_000_000)
-parser.add_argument("--flush-denormal", action="store_true")
+parser.add_argument("--render-mode")
 args = parser.parse_args()
 
 torch.set_num_threads(1)
-torch.set_flush_denormal(args.flush_denormal)
 if args.library == "sbx":
     from sbx import PPO
 else:
     from stable_baselines3 import PPO
 setting = dict(SETTINGS[args.setting])
-envs = make_vec_env(args.env_id, setting.pop("n_envs"), seed=args.seed)
+# Without these arguments make_vec_env renders to rgb_array, for which LunarLander simulates particles.
+options = {"render_mode": args.render_mode}
+envs = make_vec_env(args.env_id, setting.pop("n_envs"), seed=args.seed, env_kwargs=options)
 model = PPO("MlpPolicy", envs, device="cpu", seed=args.seed, **setting)
 model.set_logger(configure("logs", ["tensorboard"]))
 model.learn(args.total_timesteps, log_interval=1)

@@ -17,4 +17,4 @@ train "$PWD/benchmarks/runs/cleanrl/venv/bin/python $PWD/benchmarks/runs/cleanrl
 train "$rivals sbx zoo" "SBX, zoo's setting" "sbx-rl 0.28.0"
 train "$rivals sb3 zoo" "SB3, zoo's setting" "stable-baselines3 2.9.2"
 train "$rivals sb3 default" "SB3, its defaults" "stable-baselines3 2.9.2"
-train "$rivals sb3 zoo" "SB3, zoo's setting, denormals flushed" "stable-baselines3 2.9.2" --flush-denormal
+train "$rivals sb3 zoo" "SB3, zoo's setting, rendered" "stable-baselines3 2.9.2" --render-mode rgb_array

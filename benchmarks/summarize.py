@@ -17,7 +17,7 @@ from train import HERE, RUNS, code_hash, read_csv, write_csv
 SCRIPTS = {name: code_hash(HERE.parent / name) for name in ("ppo.py", "ppo_continuous.py")}
 LANDER = "LunarLander-v3"
 ZOO = "SB3, zoo's setting"
-RIVALS = ["CleanRL", "SBX, zoo's setting", ZOO, f"{ZOO}, denormals flushed", "SB3, its defaults"]
+RIVALS = ["CleanRL", "SBX, zoo's setting", ZOO, "SB3, its defaults"]
 
 
 def check_code(rows):
@@ -125,7 +125,7 @@ def headline(runs):
 def slowdown(runs):
     """Steps per second of SB3 over the run, from the curves of all seeds."""
     lines = []
-    for name in (ZOO, f"{ZOO}, denormals flushed"):
+    for name in (ZOO, f"{ZOO}, rendered"):
         seeds = defaultdict(list)
         for row in read_csv(HERE / f"results/curves/{name}.csv"):
             seeds[row["seed"]].append((float(row["step"]), float(row["seconds"])))

@@ -42,7 +42,7 @@ if args.library == "sbx":
 else:
     from stable_baselines3 import PPO
 setting = dict(SETTINGS[args.setting])
-# Without these arguments make_vec_env renders to rgb_array, for which LunarLander simulates particles.
+# By default make_vec_env sets rgb_array, for which LunarLander simulates particles.
 options = {"render_mode": args.render_mode}
 envs = make_vec_env(args.env_id, setting.pop("n_envs"), seed=args.seed, env_kwargs=options)
 model = PPO("MlpPolicy", envs, device="cpu", seed=args.seed, **setting)

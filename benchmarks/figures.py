@@ -25,7 +25,7 @@ PINK, YELLOW = "#CC79A7", "#E69F00"
 # Figures are shown at a width of 840 pixels: 9 points are 12 pixels.
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
 IMPLEMENTATIONS = {
-    LANDER: ("ours, its defaults", BLUE),
+    LANDER: ("ppo.py, its defaults", BLUE),
     "CleanRL": ("CleanRL, its defaults", ORANGE),
     "SBX, zoo's setting": ("SBX, zoo's setting", GREEN),
     "SB3, zoo's setting": ("SB3, zoo's setting", PINK),

@@ -9,3 +9,4 @@ for command in lunarlander rivals ratchet defaults variants; do
 done
 python speed.py
 python figures.py
+python gif.py

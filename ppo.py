@@ -142,7 +142,7 @@ def layer_init(layer, std=2**0.5):
 
 
 class RunningMeanStd(nn.Module):
-    """Mean and variance of all samples so far; buffers, so that they are saved with the agent."""
+    """Mean, variance and std of all samples so far; buffers are saved with the agent."""
 
     def __init__(self, *shape):
         super().__init__()
@@ -215,12 +215,12 @@ class Agent(nn.Module):
 
 
 def log_prob(policy, actions):
-    """log π(a|s) -> (..)"""
+    """log π(a|s) -> (..); policy is what Agent.policy returns"""
     return policy.gather(-1, actions.unsqueeze(-1)).squeeze(-1)  # (20)
 
 
 def entropy(policy):
-    """Entropy of π(·|s) -> (..)"""
+    """Entropy of π(·|s) -> (..); policy is what Agent.policy returns"""
     return -(policy.exp() * policy).sum(-1)  # (11)
 
 

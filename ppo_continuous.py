@@ -143,7 +143,7 @@ def layer_init(layer, std=2**0.5):
 
 
 class RunningMeanStd(nn.Module):
-    """Mean and variance of all samples so far; buffers, so that they are saved with the agent."""
+    """Mean, variance and std of all samples so far; buffers are saved with the agent."""
 
     def __init__(self, *shape):
         super().__init__()
@@ -232,14 +232,14 @@ class Agent(nn.Module):
 
 
 def log_prob(policy, actions):
-    """log π(a|s) -> (..)"""
+    """log π(a|s) -> (..); policy is what Agent.policy returns"""
     mean, log_std = policy
     z = (actions - mean) / log_std.exp()
     return -(z**2 / 2 + log_std + np.log(2 * np.pi) / 2).sum(-1)  # (20)
 
 
 def entropy(policy):
-    """Entropy of π(·|s) -> (..)"""
+    """Entropy of π(·|s) -> (..); policy is what Agent.policy returns"""
     mean, log_std = policy
     return (log_std + np.log(2 * np.pi * np.e) / 2).sum(-1)  # (11)
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import matplotlib
 import numpy as np
 import torch
-from summarize import LANDER, iqm
+from summarize import LANDER, RIVALS, iqm
 from torch import nn
 from train import HERE, code_hash, read_csv
 
@@ -24,13 +24,6 @@ BLUE, GRAY, GREEN, ORANGE = "#0072B2", "#999999", "#009E73", "#D55E00"  # Okabe 
 PINK, YELLOW = "#CC79A7", "#E69F00"
 # Figures are shown at a width of 840 pixels: 9 points are 12 pixels.
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
-IMPLEMENTATIONS = {
-    LANDER: ("ppo.py, its defaults", BLUE),
-    "CleanRL": ("CleanRL, its defaults", ORANGE),
-    "SBX, zoo's setting": ("SBX, zoo's setting", GREEN),
-    "SB3, zoo's setting": ("SB3, zoo's setting", PINK),
-    "SB3, its defaults": ("SB3, its defaults", YELLOW),
-}
 ROWS = {
     1: [0.5, 0.8, 1.0, 1.1, 1.2, 1.3, 1.5, 2.0],
     -1: [0.5, 0.7, 0.8, 1.0, 1.2, 1.5, 2.0],
@@ -219,11 +212,13 @@ def draw_headline():
         1, 2, figsize=(8.4, 4), layout="constrained", width_ratios=(5, 3), sharey=True
     )
     grids = {"seconds": np.geomspace(2, 1000, 150), "step": np.linspace(5e3, 1e6, 150)}
-    for name, (label, color) in IMPLEMENTATIONS.items():
+    labels = {LANDER: "ppo.py, its defaults", "CleanRL": "CleanRL, its defaults"}
+    colors = [BLUE, ORANGE, GREEN, PINK, YELLOW]
+    for name, color in zip([LANDER, *RIVALS], colors, strict=True):
         if not (HERE / f"results/curves/{name}.csv").exists():
             continue
         curves = read_curves(name)
-        label = f"{label} ({len(curves['step'])} seeds)"
+        label = f"{labels.get(name, name)} ({len(curves['step'])} seeds)"
         for axis, (column, grid) in zip(axes, grids.items(), strict=True):
             points, middle, low, high = band(curves[column], curves["return"], grid)
             axis.fill_between(points, low, high, color=color, alpha=0.2, lw=0)

@@ -13,7 +13,7 @@ seeds=${SEEDS:-101-110}
 train() { COMMAND=$1 python benchmarks/train.py "$2" "$seeds" "$3" --total-timesteps 1000000 "${@:4}"; }
 rivals="python $PWD/benchmarks/rivals.py"
 train "$PWD/benchmarks/runs/cleanrl/venv/bin/python $PWD/benchmarks/runs/cleanrl/cleanrl/ppo.py" \
-    "CleanRL" "CleanRL fe8d8a0" --no-cuda --env-id LunarLander-v2
+    "CleanRL" "CleanRL fe8d8a0, gymnasium 0.29.1" --no-cuda --env-id LunarLander-v2
 train "$rivals sbx zoo" "SBX, zoo's setting" "sbx-rl 0.28.0"
 train "$rivals sb3 zoo" "SB3, zoo's setting" "stable-baselines3 2.9.2"
 train "$rivals sb3 default" "SB3, its defaults" "stable-baselines3 2.9.2"

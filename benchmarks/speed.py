@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import gymnasium as gym
-from train import HERE, ONE_THREAD, code_hash, machine, read_scalars, write_csv
+from train import HERE, ONE_THREAD, code_hash, machine, packages, read_scalars, write_csv
 
 ROUNDS = 4
 STEPS = 100_000
@@ -106,7 +106,7 @@ def main():
                 rows.append(row | {"code": code_hash(HERE.parent / f"{script}.py")})
                 print(rows[-1], flush=True)
     for row in rows:
-        row["machine"] = machine()
+        row |= {"machine": machine(), "packages": packages()}
     write_csv(HERE / "results/speed.csv", rows)
 
 

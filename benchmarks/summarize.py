@@ -80,8 +80,10 @@ def table(name, header, rows):
 
 def code(runs):
     hashes = ", ".join(f"{name} {value}" for name, value in SCRIPTS.items())
-    machines = sorted({row["machine"] for rows in runs.values() for row in rows})
-    return f"Hashes of the code: {hashes}. Machine: {'; '.join(machines)}."
+    rows = [row for rows in runs.values() for row in rows]
+    machines, ours = ({row[x] for row in rows} - {""} for x in ("machine", "packages"))
+    machine, version = "; ".join(sorted(machines)), "; ".join(sorted(ours))
+    return f"Hashes of the code: {hashes}. Machine: {machine}. Ours with {version}."
 
 
 def pitch(runs):
@@ -177,9 +179,6 @@ def results(runs):
 
 def environments(runs):
     baselines = {row["environment"]: row for row in read_csv(HERE / "results/baselines.csv")}
-    published = defaultdict(list)
-    for row in read_csv(HERE / "published.csv"):
-        published[row["environment"]].append(f"{row['return']} ({row['source']})")
     lines = []
     for environment in read_csv(HERE / "environments.csv"):
         if rows := runs[environment["name"]]:
@@ -187,10 +186,9 @@ def environments(runs):
             line = [environment["name"], thousands(environment), len(rows)]
             for name in ("greedy_return", "training_return", "best_return"):
                 line.append(show([x for x in column(rows, name, -np.inf) if np.isfinite(x)]))
-            line += [baselines[env_id]["untrained"], baselines[env_id]["nothing"]]
-            lines.append([*line, "; ".join(published[env_id]) or "-"])
+            lines.append([*line, baselines[env_id]["untrained"], baselines[env_id]["nothing"]])
     header = ["environment", "steps", "seeds", "greedy return", "training return", "best"]
-    return table("environments", [*header, "untrained", "zero action", "published"], lines)
+    return table("environments", [*header, "untrained", "zero action"], lines)
 
 
 def tuning(runs):

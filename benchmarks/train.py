@@ -54,10 +54,12 @@ def machine():
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
-    packages = [f"{name} {version(name)}" for name in ("torch", "gymnasium", "mujoco")]
-    return (
-        f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, {', '.join(packages)}"
-    )
+    return f"{cpu}, {os.cpu_count()} cores"
+
+
+def packages():
+    versions = [f"{name} {version(name)}" for name in ("torch", "gymnasium", "mujoco")]
+    return ", ".join([f"Python {platform.python_version()}", *versions])
 
 
 def read_scalars(folder):
@@ -159,12 +161,15 @@ def main():
     name, seeds, script, *flags = sys.argv[1:]
     first, _, last = seeds.partition("-")
     if script.endswith(".py"):
-        command, code = [sys.executable, str(Path(script).resolve())], code_hash(script)
-    else:  # another implementation: a command that says what it is, see rivals.sh
-        code, command = script, os.environ["COMMAND"].split()
+        command = [sys.executable, str(Path(script).resolve())]
+        about = {"code": code_hash(script), "machine": machine(), "packages": packages()}
+    else:  # the name and versions of another implementation, see rivals.sh
+        command = os.environ["COMMAND"].split()
+        about = {"code": script, "machine": machine(), "packages": ""}
 
     def is_same(row):
-        return row["name"] == name and row["code"] == code and row["flags"] == " ".join(flags)
+        expected = {"name": name, "code": about["code"], "flags": " ".join(flags)}
+        return expected.items() <= row.items()
 
     done = {int(row["seed"]) for row in read_csv(RUNS) if is_same(row)}
     todo = [seed for seed in range(int(first), int(last or first) + 1) if seed not in done]
@@ -183,7 +188,7 @@ def main():
     # Each finished run is written at once; runs of this name with other code or flags are dropped.
     with ThreadPool(jobs) as pool:
         for row, curve in pool.imap_unordered(job, todo):
-            row |= {"code": code, "machine": machine()}
+            row |= about
             kept = [x for x in read_csv(RUNS) if x["name"] != name or is_same(x)]
             kept = [x for x in kept if (x["name"], x["seed"]) != (name, str(row["seed"]))]
             write_csv(RUNS, sorted([*kept, row], key=lambda x: (x["name"], int(x["seed"]))))

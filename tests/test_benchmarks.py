@@ -38,7 +38,7 @@ def test_a_benchmark_trains_only_what_has_not_finished(tmp_path):
     assert train() == 2 and [row["seed"] for row in rows()] == ["7", "8"]
     for row in rows():
         assert 3000 <= int(row["steps"]) < 5000 and float(row["training_return"]) > 9
-        assert float(row["greedy_return"]) >= float(row["best_return"] != "") and row["machine"]
+        assert float(row["greedy_return"]) > 9 and row["machine"] and row["packages"]
     assert train() == 0
     lines = results.read_text().splitlines()
     results.write_text("\n".join(lines[:2]) + "\n")  # as an interrupt leaves it
@@ -50,7 +50,8 @@ def test_a_benchmark_trains_only_what_has_not_finished(tmp_path):
         file.write("x = 1\n")
     assert train() == 2 and train(steps=4000) == 2 and len(rows()) == 2
     with open(tmp_path / "benchmarks/results/curves/test.csv") as file:
-        assert {row["seed"] for row in csv.DictReader(file)} == {"7", "8"}
+        points = [(row["seed"], row["step"]) for row in csv.DictReader(file)]
+    assert {seed for seed, _ in points} == {"7", "8"} and len(set(points)) == len(points)
 
 
 def test_the_numbers_of_the_pages_are_those_of_the_present_scripts(monkeypatch):

@@ -386,6 +386,7 @@ def test_a_signal_in_a_slow_first_rollout(command, run):
     process.send_signal(SIGTERM)
     process.communicate(timeout=20)
     assert time.monotonic() - start < 3 and process.returncode == 130
+    assert (folder / "checkpoint.pt").exists()
     assert load(folder / "checkpoint.pt")["global_step"] == 0
     run(PPO, "--resume", folder, "--env-id", "envs:Match-v0", "--total-timesteps", 500)
     assert check(folder)[0]["global_step"] >= 500

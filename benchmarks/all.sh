@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Everything that benchmarks/README.md shows, a night on two cores. It can be interrupted: what has
-# finished is in results/ and is not run again. Needs requirements.txt of this folder, Python 3.10
-# for CleanRL, and git.
+# Everything that benchmarks/README.md shows, more than a night on two cores. It can be interrupted:
+# what has finished is in results/ and is not run again. Needs requirements.txt of this folder, Python
+# 3.10 for CleanRL, and git.
 set -euo pipefail
 cd "$(dirname "$0")"
 for command in lunarlander rivals ratchet defaults variants; do
     bash $command.sh
 done
+python ablations.py
 python speed.py
+python summarize.py
 python figures.py
 python gif.py

@@ -27,9 +27,9 @@ class Nothing(torch.nn.Module):
 
 
 rows = []
-for environment in read_csv(HERE / "environments.csv"):
-    env_id = environment["env_id"]
-    script = {"ppo.py": ppo, "ppo_continuous.py": ppo_continuous}[environment["script"]]
+environments = {row["env_id"]: row["script"] for row in read_csv(HERE / "environments.csv")}
+for env_id, name in environments.items():
+    script = {"ppo.py": ppo, "ppo_continuous.py": ppo_continuous}[name]
     args = script.Args(env_id=env_id)
     untrained = []
     for seed in range(10):

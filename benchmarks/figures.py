@@ -3,6 +3,7 @@
 pip install -r benchmarks/requirements.txt && python benchmarks/figures.py
 """
 
+import re
 import sys
 from collections import defaultdict
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import matplotlib
 import numpy as np
 import torch
-from summarize import LANDER, RIVALS, iqm
+from summarize import CLIPS, EPOCHS, LANDER, RIVALS, iqm
 from torch import nn
 from train import HERE, code_hash, read_csv
 
@@ -243,11 +244,10 @@ def draw_headline():
 
 def draw_ratchet(epochs):
     """Return and KL of ratchet.sh for each clip range: every seed, and the IQM."""
-    clips = {"0.2": "ε = 0.2", "0.5": "ε = 0.5", "1.0": "ε = 1", "1e6": "no clip"}
     figure, axes = plt.subplots(
         2, 4, figsize=(8.4, 4), sharex=True, sharey="row", layout="constrained"
     )
-    for (top, bottom), (clip, title) in zip(axes.T, clips.items(), strict=True):
+    for (top, bottom), (clip, text) in zip(axes.T, CLIPS.items(), strict=True):
         curves = read_curves(f"clip {clip}, {epochs} epochs")
         steps = np.linspace(2e4, 4.9e5, 100)
         for axis, column in ((top, "return"), (bottom, "kl")):
@@ -256,7 +256,7 @@ def draw_ratchet(epochs):
             points, middle, *_ = band(curves["step"], curves[column], steps)
             axis.plot(points, middle, color=BLUE, lw=2)
         top.axhline(200, color=ORANGE, lw=1, ls="--")
-        top.set_title(title, size=10)
+        top.set_title("no clip" if text == "none" else f"ε = {text}", size=10)
         bottom.axhline(0.02, color=ORANGE, lw=1, ls="--")
         bottom.set(yscale="log", xlabel="steps")
         bottom.set_xticks([0, 250_000, 500_000], ["0", "250k", "500k"])
@@ -266,11 +266,53 @@ def draw_ratchet(epochs):
     save(figure, f"ratchet_{epochs}.png", f"LunarLander-v3, K = {epochs}, {seeds} seeds; ")
 
 
+def draw_return_and_kl(epochs):
+    """Both in one panel, with the clip and without: IQM over seeds, return solid, KL dashed."""
+    figure, axis = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    right = axis.twinx()
+    right.spines["right"].set_visible(True)
+    for clip, color, label in (("0.2", BLUE, "ε = 0.2"), ("1e6", ORANGE, "no clip")):
+        curves = read_curves(f"clip {clip}, {epochs} epochs")
+        steps = np.linspace(2e4, 4.9e5, 100)
+        for side, column, style in ((axis, "return", "-"), (right, "kl", "--")):
+            points, middle, *_ = band(curves["step"], curves[column], steps)
+            side.plot(points, middle, style, color=color, label=label)
+    axis.set(xlabel="steps", ylabel="return (solid)", title=f"The clip and none, K = {epochs}")
+    axis.title.set_size(11)
+    axis.set_xticks([0, 250_000, 500_000], ["0", "250k", "500k"])
+    right.set(yscale="log", ylabel="approximate KL (dashed)")
+    axis.legend(frameon=False, labelcolor="linecolor", handlelength=0, loc="center right")
+    seeds = len(curves["step"])
+    save(figure, "return_and_kl.png", f"LunarLander-v3, IQM over {seeds} seeds; ")
+
+
+def draw_ablations():
+    """Forest plot of the table of ablations: differences to the default settings."""
+    rows = read_csv(HERE / "results/tables/ablations.csv")[::-1]
+    figure, axes = plt.subplots(
+        1, 2, figsize=(8.4, 0.6 + 0.24 * len(rows)), sharey=True, layout="constrained"
+    )
+    for axis, column in zip(axes, ("return over the run", "greedy return"), strict=True):
+        for y, row in enumerate(rows):
+            middle, low, high = map(float, re.findall(r"[+-]\d+\.\d+", row[column]))
+            color = GRAY if low <= 0 <= high else BLUE if low > 0 else ORANGE
+            axis.plot([low, high], [y, y], color=color)
+            axis.plot(middle, y, "o", color=color, ms=4)
+        axis.axvline(0, color="black", lw=0.8)
+        axis.set_title(f"{column}, difference", size=10)
+    axes[0].set_yticks(range(len(rows)), [row["change"] for row in rows])
+    seeds = "/".join(sorted({row["seeds"] for row in rows}))
+    save(figure, "ablations.png", f"LunarLander-v3, 500k steps, {seeds} seeds, 95% interval; ")
+
+
 if __name__ == "__main__":
     draw_clip_cases()
     draw_toys()
     draw_lunarlander()
     draw_headline()
-    for epochs in (4, 10, 20):
-        if (HERE / f"results/curves/clip 1e6, {epochs} epochs.csv").exists():
+    for epochs in EPOCHS:
+        if (HERE / f"results/curves/clip 1.0, {epochs} epochs.csv").exists():
             draw_ratchet(epochs)
+            draw_return_and_kl(epochs)  # that of the most epochs stays
+    if (HERE / "results/tables/ablations.csv").exists():
+        draw_ablations()

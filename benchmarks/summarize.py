@@ -17,14 +17,35 @@ from train import HERE, RUNS, code_hash, read_csv, write_csv
 SCRIPTS = {name: code_hash(HERE.parent / name) for name in ("ppo.py", "ppo_continuous.py")}
 LANDER = "LunarLander-v3"
 ZOO = "SB3, zoo's setting"
+FRONT_PAGE = [
+    "CartPole-v1",
+    "Acrobot-v1",
+    "MountainCar-v0",
+    "LunarLander-v3",
+    "Pendulum-v1",
+    "BipedalWalker-v3",
+    "Swimmer-v5",
+    "Hopper-v5",
+    "HalfCheetah-v5",
+    "Walker2d-v5",
+    "Ant-v5",
+    "Humanoid-v5",
+]
 RIVALS = ["CleanRL", "SBX, zoo's setting", ZOO, "SB3, its defaults"]
+
+EPOCHS = (4, 10, 20)
+CLIPS = {"0.2": "0.2", "0.5": "0.5", "1.0": "1", "1e6": "none"}
+STANDARD = ["standard setting"]
+STANDARD += [f"{STANDARD[0]}, normalized", f"{STANDARD[0]}, normalized, annealed"]
 
 
 def check_code(rows):
-    """Ours carry the hash of a script, which must be a present one; others a name and a version."""
+    """Ours carry the hash of a script, which must be a present one, and edited copies that of the
+    script before the edit; others have a name and a version."""
     for row in rows:
-        if " " not in row["code"] and row["code"] not in SCRIPTS.values():
-            sys.exit(f"there are results of code {row['code']}, which is not in the tree: {row}")
+        code = row["code"].removeprefix("edited ")
+        if " " not in code and code not in SCRIPTS.values():
+            sys.exit(f"there are results of code {code}, which is not in the tree: {row}")
     return rows
 
 
@@ -160,17 +181,23 @@ def lunarlander(runs):
     return table("lunarlander", header, lines)
 
 
-def results(runs):
-    """The table of README.md: greedy return and, where there are any, published ones."""
-    published = defaultdict(dict)
+def published(env_id):
+    """Source -> published result, such as "1443 ± 46 (v4)"."""
+    found = {}
     for row in read_csv(HERE / "published.csv"):
-        source, _, about = row["source"].partition(", ")
-        published[row["environment"]][source] = row["return"] + (about and f" ({about})")
+        if row["environment"] == env_id:
+            source, _, about = row["source"].partition(", ")
+            found[source] = row["return"] + (about and f" ({about})")
+    return found
+
+
+def results(runs):
+    """The table of README.md: greedy return with the default settings, and published ones."""
     lines = []
     for environment in read_csv(HERE / "environments.csv"):
-        if rows := runs[environment["name"]]:
-            sources = published[environment["env_id"]]
-            cells = [sources.get(source, "-") for source in ("CleanRL", "zoo", "Tianshou")]
+        if (rows := runs[environment["name"]]) and environment["name"] in FRONT_PAGE:
+            others = published(environment["env_id"])
+            cells = [others.get(source, "-") for source in ("CleanRL", "zoo", "Tianshou")]
             returns = show(column(rows, "greedy_return"))
             lines.append([environment["name"], thousands(environment), len(rows), returns, *cells])
     header = ["environment", "steps", "seeds", "greedy return", "CleanRL", "SB3 zoo", "Tianshou"]
@@ -181,7 +208,7 @@ def environments(runs):
     baselines = {row["environment"]: row for row in read_csv(HERE / "results/baselines.csv")}
     lines = []
     for environment in read_csv(HERE / "environments.csv"):
-        if rows := runs[environment["name"]]:
+        if (rows := runs[environment["name"]]) and not environment["flags"]:
             env_id = environment["env_id"]
             line = [environment["name"], thousands(environment), len(rows)]
             for name in ("greedy_return", "training_return", "best_return"):
@@ -189,6 +216,57 @@ def environments(runs):
             lines.append([*line, baselines[env_id]["untrained"], baselines[env_id]["nothing"]])
     header = ["environment", "steps", "seeds", "greedy return", "training return", "best"]
     return table("environments", [*header, "untrained", "zero action"], lines)
+
+
+def flags(runs):
+    """Greedy return with the flags of environments.csv, and with the default settings."""
+    lines = []
+    for environment in read_csv(HERE / "environments.csv"):
+        if (rows := runs[environment["name"]]) and environment["flags"]:
+            env_id = environment["env_id"]
+            returns = [show(column(x, "greedy_return")) for x in (runs[env_id], rows)]
+            others = ", ".join(f"{source} {x}" for source, x in published(env_id).items())
+            setting = f"`{environment['flags']}`"
+            lines.append([env_id, thousands(environment), setting, len(rows), *returns, others])
+    header = ["environment", "steps", "flags", "seeds", "default settings", "with the flags"]
+    return table("flags", [*header, "published"], lines)
+
+
+def ratchet(runs):
+    """ratchet.sh: return at the end, best return, and mean KL of the last 100,000 steps."""
+    names = {f"clip {clip}, {epochs} epochs": (epochs, clip) for epochs in EPOCHS for clip in CLIPS}
+    lines = []
+    for name, (epochs, clip) in names.items():
+        if rows := runs[name]:
+            kls = defaultdict(list)
+            for point in read_csv(HERE / f"results/curves/{name}.csv"):
+                if float(point["step"]) > 400_000 and point["kl"]:
+                    kls[point["seed"]].append(float(point["kl"]))
+            returns = [show(column(rows, x)) for x in ("training_return", "best_return")]
+            kl = f"{np.median([np.mean(x) for x in kls.values()]):.3g}"
+            lines.append([epochs, CLIPS[clip], len(rows), solved(rows), *returns, kl])
+    header = [
+        "epochs",
+        "clip range",
+        "seeds",
+        "solved",
+        "return at the end",
+        "best",
+        "KL at the end",
+    ]
+    return table("ratchet", header, lines)
+
+
+def standard(runs):
+    """The standard setting of ratchet.sh, and with our normalization and annealing."""
+    lines = []
+    for name in STANDARD:
+        if rows := runs[name]:
+            returns = [show(column(rows, x)) for x in ("training_return", "best_return")]
+            steps = median_to_200(rows, "steps")
+            lines.append([name, len(rows), solved(rows), steps, *returns])
+    header = ["", "seeds", "solved", "median steps to 200", "return at the end", "best"]
+    return table("standard", header, lines)
 
 
 def tuning(runs):
@@ -207,6 +285,45 @@ def tuning(runs):
         lines.append(line)
     header = ["setting", "steps to 200", LANDER, "Acrobot-v1", "MountainCar-v0"]
     return table("tuning", header, lines)
+
+
+def difference(x, y):
+    """Difference of two IQMs over seeds, and the ends of its 95% bootstrap interval."""
+
+    def statistic(x, y, axis=0):
+        return stats.trim_mean(x, 0.25, axis) - stats.trim_mean(y, 0.25, axis)
+
+    options = {"method": "percentile", "n_resamples": 5000, "rng": 0, "vectorized": True}
+    ends = stats.bootstrap((x, y), statistic, **options)
+    return statistic(x, y), *ends.confidence_interval
+
+
+def mean_returns(name, seeds):
+    """Of each seed, the mean over the whole run of the training return."""
+    returns = defaultdict(list)
+    for row in read_csv(HERE / f"results/curves/{name}.csv"):
+        if row["return"] and row["seed"] in seeds:
+            returns[row["seed"]].append(float(row["return"]))
+    return [np.mean(x) for x in returns.values()]
+
+
+def ablations(runs):
+    """Differences to the default settings, for the same seeds, the largest loss first."""
+    lines = []
+    for name, rows in runs.items():
+        if name.startswith("ablation: ") and len(rows) > 1:
+            seeds = [row["seed"] for row in rows]
+            base = [row for row in runs[LANDER] if row["seed"] in seeds]
+            pairs = [(mean_returns(x, seeds) for x in (name, LANDER))]
+            pairs += [(column(x, "greedy_return") for x in (rows, base))]
+            found = [difference(*pair) for pair in pairs]
+            lines.append([found[0][0], name.removeprefix("ablation: "), len(rows), *found])
+    cells = [
+        [name, seeds, *("{:+.1f} [{:+.1f}, {:+.1f}]".format(*x) for x in found)]
+        for _, name, seeds, *found in sorted(lines, key=lambda line: line[0])
+    ]
+    header = ["change", "seeds", "return over the run", "greedy return"]
+    return table("ablations", header, cells)
 
 
 def speed(runs):
@@ -238,7 +355,11 @@ BLOCKS = [
     lunarlander,
     results,
     environments,
+    flags,
+    ratchet,
+    standard,
     tuning,
+    ablations,
     speed,
 ]
 

@@ -163,9 +163,10 @@ def main():
     if script.endswith(".py"):
         command = [sys.executable, str(Path(script).resolve())]
         about = {"code": code_hash(script), "machine": machine(), "packages": packages()}
-    else:  # the name and versions of another implementation, see rivals.sh
+    else:  # another implementation and its version (rivals.sh), or 'edited HASH' (ablations.py)
         command = os.environ["COMMAND"].split()
-        about = {"code": script, "machine": machine(), "packages": ""}
+        versions = packages() if script.startswith("edited ") else ""
+        about = {"code": script, "machine": machine(), "packages": versions}
 
     def is_same(row):
         expected = {"name": name, "code": about["code"], "flags": " ".join(flags)}

@@ -7,18 +7,16 @@ cd "$(dirname "$0")/.."
 root=$PWD
 export PYTHONPATH=$root/benchmarks  # environments.py
 run() {  # ENVIRONMENT NAME [flags]: the variant of that name, or the unmodified script if there is none
-    local env=$1 name=$2 script=$kind.py
+    local env=$1 name=$2 script=$root/benchmarks/runs/scripts/$2/$kind.py
     shift 2
+    mkdir -p "$(dirname "$script")"
+    cp "$kind.py" "$script"
     if [ -e "benchmarks/variants/$name.patch" ]; then
-        script=benchmarks/runs/scripts/$name/$kind.py
-        mkdir -p "$(dirname "$script")"
-        copy=$(mktemp -d)
-        cp "$kind.py" "$copy"
-        (cd "$copy" && git apply "$root/benchmarks/variants/$name.patch")
-        mv "$copy/$kind.py" "$script"
+        patch -s "$script" "benchmarks/variants/$name.patch"
     fi
-    python benchmarks/train.py "variants/$env/$name" "${SEEDS:-101-110}" "$script" --eval-episodes 100 \
-        --env-id "$id" --total-timesteps "$steps" "$@"
+    hash=$(python -c "from train import code_hash; print(code_hash('$kind.py'))")
+    COMMAND="python $script" python benchmarks/train.py "variant: $name, $env" "${SEEDS:-101-110}" \
+        "edited $hash" --eval-episodes 100 --env-id "$id" --total-timesteps "$steps" "$@"
 }
 
 kind=ppo
@@ -30,9 +28,8 @@ id=environments:DeepSea-v0 steps=150000
 for name in base rnd; do run DeepSea $name --no-norm-reward; done
 id=environments:MinAtar/Breakout-v1 steps=500000
 for name in base cnn; do run Breakout $name --no-norm-obs; done
-id=LunarLander-v3 steps=300000
-for name in base network penalty; do run LunarLander $name; done
 
 kind=ppo_continuous
 id=LunarLanderContinuous-v3 steps=200000
 for name in base continuous_{squashed,beta,state_std}; do run LunarLanderContinuous $name; done
+python benchmarks/summarize.py

@@ -39,13 +39,11 @@ def test_a_benchmark_trains_only_what_has_not_finished(tmp_path):
     for row in rows():
         assert 3000 <= int(row["steps"]) < 5000 and float(row["training_return"]) > 9
         assert float(row["greedy_return"]) > 9 and row["machine"] and row["packages"]
-    assert train() == 0
     lines = results.read_text().splitlines()
     results.write_text("\n".join(lines[:2]) + "\n")  # as an interrupt leaves it
-    assert train() == 1 and results.read_text().splitlines()[:2] == lines[:2]
     with open(script, "a") as file:
         file.write("# a comment\n")
-    assert train() == 0
+    assert train() == 1 and results.read_text().splitlines()[:2] == lines[:2]
     with open(script, "a") as file:
         file.write("x = 1\n")
     assert train() == 2 and train(steps=4000) == 2 and len(rows()) == 2
@@ -63,7 +61,7 @@ def test_the_numbers_of_the_pages_are_those_of_the_present_scripts(monkeypatch):
     results = ROOT / "benchmarks/results"
     hashes = {code_hash(ROOT / name) for name in ("ppo.py", "ppo_continuous.py")}
     with open(results / "runs.csv") as file:
-        codes = {row["code"] for row in csv.DictReader(file)}
+        codes = {row["code"].removeprefix("edited ") for row in csv.DictReader(file)}
     assert {code for code in codes if " " not in code} <= hashes
     known = set(re.findall(NUMBER, " ".join(hashes)))
     for path in (*results.rglob("*.csv"), ROOT / "benchmarks/published.csv"):

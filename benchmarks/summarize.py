@@ -104,7 +104,7 @@ def code(runs):
     rows = [row for rows in runs.values() for row in rows]
     machines, ours = ({row[x] for row in rows} - {""} for x in ("machine", "packages"))
     machine, version = "; ".join(sorted(machines)), "; ".join(sorted(ours))
-    return f"Hashes of the code: {hashes}. Machine: {machine}. Ours with {version}."
+    return f"Hashes of the code: {hashes}. Machine: {machine}. Our runs used {version}."
 
 
 def pitch(runs):
@@ -113,8 +113,8 @@ def pitch(runs):
     greedy = show(column(rows, "greedy_return"))
     return (
         f"{solved(rows)} of {len(rows)} seeds reach a mean return of 200 over 100 episodes, "
-        f"after a median of {steps} steps and {seconds} seconds; in the end the greedy return is "
-        f"{greedy} (IQM)"
+        f"after a median of {steps} steps and {seconds} seconds; the final greedy return is "
+        f"{greedy}"
     )
 
 
@@ -307,6 +307,15 @@ def mean_returns(name, seeds):
     return [np.mean(x) for x in returns.values()]
 
 
+def tuning_flags(runs):
+    """What was tried for single environments, 1M steps, from results/tuning_flags.csv."""
+    returns = defaultdict(list)
+    for row in read_csv(HERE / "results/tuning_flags.csv"):
+        returns[row["environment"], row["flags"]].append(row["greedy_return"])
+    lines = [[env, flags and f"`{flags}`", ", ".join(x)] for (env, flags), x in returns.items()]
+    return table("tuning_flags", ["environment", "flags", "greedy return, seed 1, seed 2"], lines)
+
+
 def ablations(runs):
     """Differences to the default settings, for the same seeds, the largest loss first."""
     lines = []
@@ -359,6 +368,7 @@ BLOCKS = [
     ratchet,
     standard,
     tuning,
+    tuning_flags,
     ablations,
     speed,
 ]

@@ -227,7 +227,7 @@ def draw_headline():
     for axis in axes:
         axis.axhline(200, color="black", lw=0.8, ls="--")
     ticks = [3, 10, 30, 100, 300, 900]
-    axes[0].set(xscale="log", xlim=(2.5, 1000), ylim=(-250, 300))
+    axes[0].set(xscale="log", xlim=(2.5, 1000), ylim=(-340, 300))
     axes[0].set(
         xlabel="seconds since launch, one CPU core (log scale)",
         ylabel="mean return of 100 episodes",
@@ -311,8 +311,10 @@ if __name__ == "__main__":
     draw_lunarlander()
     draw_headline()
     for epochs in EPOCHS:
-        if (HERE / f"results/curves/clip 1.0, {epochs} epochs.csv").exists():
+        done = [(HERE / f"results/curves/clip {x}, {epochs} epochs.csv").exists() for x in CLIPS]
+        if all(done):
             draw_ratchet(epochs)
+        if done[0] and done[-1]:
             draw_return_and_kl(epochs)  # that of the most epochs stays
     if (HERE / "results/tables/ablations.csv").exists():
         draw_ablations()

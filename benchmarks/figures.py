@@ -262,8 +262,10 @@ def draw_ratchet(epochs):
         bottom.set_xticks([0, 250_000, 500_000], ["0", "250k", "500k"])
     axes[0, 0].set_ylabel("return")
     axes[1, 0].set_ylabel("approximate KL")
+    title = f"K = {epochs}: the looser the clip, the larger the KL; the return hardly differs"
+    figure.suptitle(title, size=11, x=0.01, ha="left")
     seeds = len(curves["step"])
-    save(figure, f"ratchet_{epochs}.png", f"LunarLander-v3, K = {epochs}, {seeds} seeds; ")
+    save(figure, f"ratchet_{epochs}.png", f"LunarLander-v3, {seeds} seeds and their IQM; ")
 
 
 def draw_return_and_kl(epochs):
@@ -277,13 +279,17 @@ def draw_return_and_kl(epochs):
         for side, column, style in ((axis, "return", "-"), (right, "kl", "--")):
             points, middle, *_ = band(curves["step"], curves[column], steps)
             side.plot(points, middle, style, color=color, label=label)
-    axis.set(xlabel="steps", ylabel="return (solid)", title=f"The clip and none, K = {epochs}")
+    axis.set(
+        xlabel="steps",
+        ylabel="return (solid)",
+        title="Without the clip the KL is far larger, not the return",
+    )
     axis.title.set_size(11)
     axis.set_xticks([0, 250_000, 500_000], ["0", "250k", "500k"])
     right.set(yscale="log", ylabel="approximate KL (dashed)")
     axis.legend(frameon=False, labelcolor="linecolor", handlelength=0, loc="center right")
     seeds = len(curves["step"])
-    save(figure, "return_and_kl.png", f"LunarLander-v3, IQM over {seeds} seeds; ")
+    save(figure, "return_and_kl.png", f"LunarLander-v3, K = {epochs}, IQM over {seeds} seeds; ")
 
 
 def draw_ablations():

@@ -127,9 +127,9 @@ def healthy(runs):
     row = [f"{np.mean(kl < 0.02):.0%}", f"{inside:.0%}", f"{np.mean(clipfrac < 0.05):.0%}"]
     table("healthy", ["KL below 0.02", "clip fraction 0.05 to 0.3", "below 0.05"], [row])
     return (
-        f"With the default settings on LunarLander-v3 the KL is below 0.02 for {row[0]} of the run "
-        f"and the clip fraction between 0.05 and 0.3 for {row[1]}; for {row[2]} it is lower, "
-        "mostly at the end, where annealing has made the learning rate small."
+        f"On LunarLander-v3 with the default settings the KL is below 0.02 for {row[0]} of the "
+        f"run, the clip fraction between 0.05 and 0.3 for {row[1]} and below for {row[2]}, mostly "
+        "at the end, where the learning rate is small."
     )
 
 

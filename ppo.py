@@ -70,7 +70,7 @@ class Args:
     # The run
     exp_name: str = Path(__file__).stem  # name of the experiment, part of the run directory's name
     seed: int = 1  # random seed; the same flags give identical runs on the same CPU
-    vectorization_mode: Literal["sync", "async"] | None = None  # default: native, else sync
+    vectorization_mode: Literal["sync", "async"] | None = None  # default: the env's own, else sync
     torch_deterministic: bool = True  # use only deterministic cuDNN kernels
     cuda: bool = False  # train on the GPU; small networks are faster on the CPU
     num_threads: int = 1  # CPU threads of PyTorch; small networks are fastest with one
@@ -354,7 +354,7 @@ def main(args):
             config=vars(args),
             sync_tensorboard=True,
         )
-    # TensorBoard hides what was logged after the checkpoint, unless the run is only evaluated.
+    # Training logs the steps after the checkpoint anew; TensorBoard hides the old ones.
     purge_step = global_step + 1 if global_step < args.total_timesteps else None
     writer = SummaryWriter(run_dir, purge_step=purge_step)
     print(f"run directory: {run_dir}", flush=True)
@@ -503,7 +503,7 @@ def main(args):
     progress.close()
     envs.close()
 
-    # Evaluation, in the same environments whenever the run is resumed
+    # Evaluate, with the same seed each time the run is resumed
     eval_seed = int(np.random.default_rng(args.seed).integers(2**31))
     if args.eval_episodes:
         greedy = evaluate(agent, make_envs(args, args.eval_episodes), eval_seed)

@@ -310,10 +310,10 @@ def mean_returns(name, seeds):
 def tuning_flags(runs):
     """What was tried for single environments, 1M steps, from results/tuning_flags.csv."""
     returns = defaultdict(list)
-    for row in read_csv(HERE / "results/tuning_flags.csv"):
+    for row in check_code(read_csv(HERE / "results/tuning_flags.csv")):
         returns[row["environment"], row["flags"]].append(row["greedy_return"])
     lines = [[env, flags and f"`{flags}`", ", ".join(x)] for (env, flags), x in returns.items()]
-    return table("tuning_flags", ["environment", "flags", "greedy return, seed 1, seed 2"], lines)
+    return table("tuning_flags", ["environment", "flags", "greedy return of seed 1, of seed 2"], lines)
 
 
 def ablations(runs):

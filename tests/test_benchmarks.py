@@ -74,6 +74,30 @@ def test_the_numbers_of_the_pages_are_those_of_the_present_scripts(monkeypatch):
             assert set(re.findall(NUMBER, block)) <= known, (page.name, name)
 
 
+def test_results_of_other_code_are_refused(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import summarize
+
+    ours = [{"code": code} for code in summarize.SCRIPTS.values()]
+    ours += [{"code": f"edited {row['code']}"} for row in ours] + [{"code": "rival 1.0"}]
+    assert summarize.check_code(ours) == ours
+    for code in ("0" * 12, "edited " + "0" * 12):
+        with pytest.raises(SystemExit, match="not in the tree"):
+            summarize.check_code([{"code": code}])
+
+
+def test_every_ablation_edits_the_script(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import ablations
+
+    copies = []
+    for _, _, *edit in ablations.ABLATIONS:
+        ablations.write_copy(tmp_path / "ppo.py", edit)
+        copies.append((tmp_path / "ppo.py").read_text())
+        compile(copies[-1], str(edit), "exec")
+        assert (copies[-1] != copies[0]) == bool(edit)  # the first one has flags alone
+
+
 def test_the_figure_of_the_clip_is_drawn_from_the_scripts_loss(monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.syspath_prepend(ROOT / "benchmarks")

@@ -7,14 +7,12 @@ Only results of the scripts as they are now are shown. IQM is the interquartile 
 with its 95% bootstrap interval (Agarwal et al. 2021).
 """
 
-import sys
 from collections import defaultdict
 
 import numpy as np
 from scipy import stats
-from train import HERE, RUNS, code_hash, read_csv, write_csv
+from train import HERE, RUNS, SCRIPTS, check_code, read_csv, write_csv
 
-SCRIPTS = {name: code_hash(HERE.parent / name) for name in ("ppo.py", "ppo_continuous.py")}
 LANDER = "LunarLander-v3"
 ZOO = "SB3, zoo's setting"
 FRONT_PAGE = [
@@ -37,16 +35,6 @@ EPOCHS = (4, 10, 20)
 CLIPS = {"0.2": "0.2", "0.5": "0.5", "1.0": "1", "1e6": "none"}
 STANDARD = ["standard setting"]
 STANDARD += [f"{STANDARD[0]}, normalized", f"{STANDARD[0]}, normalized, annealed"]
-
-
-def check_code(rows):
-    """Ours carry the hash of a script, which must be a present one, and edited copies that of the
-    script before the edit; others have a name and a version."""
-    for row in rows:
-        code = row["code"].removeprefix("edited ")
-        if " " not in code and code not in SCRIPTS.values():
-            sys.exit(f"there are results of code {code}, which is not in the tree: {row}")
-    return rows
 
 
 def iqm(x):
@@ -313,7 +301,9 @@ def tuning_flags(runs):
     for row in check_code(read_csv(HERE / "results/tuning_flags.csv")):
         returns[row["environment"], row["flags"]].append(row["greedy_return"])
     lines = [[env, flags and f"`{flags}`", ", ".join(x)] for (env, flags), x in returns.items()]
-    return table("tuning_flags", ["environment", "flags", "greedy return of seed 1, of seed 2"], lines)
+    return table(
+        "tuning_flags", ["environment", "flags", "greedy return of seed 1, of seed 2"], lines
+    )
 
 
 def ablations(runs):

@@ -296,14 +296,12 @@ def mean_returns(name, seeds):
 
 
 def tuning_flags(runs):
-    """What was tried for single environments, 1M steps, from results/tuning_flags.csv."""
+    """What was tried for single environments, from results/tuning_flags.csv."""
     returns = defaultdict(list)
     for row in check_code(read_csv(HERE / "results/tuning_flags.csv")):
         returns[row["environment"], row["flags"]].append(row["greedy_return"])
     lines = [[env, flags and f"`{flags}`", ", ".join(x)] for (env, flags), x in returns.items()]
-    return table(
-        "tuning_flags", ["environment", "flags", "greedy return of seed 1, of seed 2"], lines
-    )
+    return table("tuning_flags", ["environment", "flags", "greedy return, seed 1, 2, .."], lines)
 
 
 def ablations(runs):

@@ -86,7 +86,7 @@ def test_help_names_every_flag(monkeypatch, capsys):
             assert f"--{flag.replace('_', '-')}" in text
 
 
-# The commands and programs of the README
+# The commands and the program of the README
 
 
 def readme_commands():
@@ -129,10 +129,10 @@ def test_there_are_such_commands():
     assert len(readme_commands()) >= 8
 
 
-def test_the_programs_of_the_readme_use_a_trained_policy(finished_run, tmp_path, capsys):
-    use, export = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_the_program_of_the_readme_uses_a_trained_policy(finished_run, tmp_path, capsys):
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names = {}
-    exec(use + export, names)
+    exec(program, names)
     mean, *_ = capsys.readouterr().out.splitlines()
     assert 8 <= float(mean) <= 500
     session = onnxruntime.InferenceSession("policy.onnx")

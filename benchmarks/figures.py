@@ -237,8 +237,8 @@ def draw_headline():
     axes[0].legend(frameon=False, labelcolor="linecolor", handlelength=0, loc="lower right")
     axes[1].set(xlabel="environment steps")
     axes[1].set_xticks([0, 5e5, 1e6], ["0", "500k", "1M"])
-    axes[0].set_title("LunarLander-v3: ppo.py reaches 200 first, in seconds", loc="left", size=11)
-    axes[1].set_title("and in environment steps", loc="left", size=11)
+    axes[0].set_title("LunarLander: ppo.py is the first to reach 200 by time", loc="left", size=11)
+    axes[1].set_title("and by environment steps", loc="left", size=11)
     save(figure, "headline.png", "interquartile mean over seeds, 95% interval; ")
 
 

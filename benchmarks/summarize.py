@@ -102,7 +102,7 @@ def pitch(runs):
     return (
         f"{solved(rows)} of {len(rows)} seeds reach a mean return of 200 over 100 episodes, "
         f"after a median of {steps} steps and {seconds} seconds; the final greedy return is "
-        f"{greedy}"
+        f"{greedy}, with its 95% interval"
     )
 
 
@@ -116,8 +116,8 @@ def healthy(runs):
     table("healthy", ["KL below 0.02", "clip fraction 0.05 to 0.3", "below 0.05"], [row])
     return (
         f"On LunarLander-v3 with the default settings the KL is below 0.02 for {row[0]} of the "
-        f"run, the clip fraction between 0.05 and 0.3 for {row[1]} and below for {row[2]}, mostly "
-        "at the end, where the learning rate is small."
+        f"run, the clip fraction between 0.05 and 0.3 for {row[1]} and below 0.05 for {row[2]}, "
+        "mostly at the end, where the learning rate is small."
     )
 
 

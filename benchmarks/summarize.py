@@ -323,6 +323,21 @@ def ablations(runs):
     return table("ablations", header, cells)
 
 
+def variants(runs):
+    """Greedy return of the unmodified script and of a variant, from variants.sh."""
+    lines = []
+    for name, rows in list(runs.items()):
+        variant, _, environment = name.removeprefix("variant: ").partition(", ")
+        if name.startswith("variant: ") and variant != "base":
+            base = runs[f"variant: base, {environment}"]
+            returns = [show(column(x, "greedy_return")) for x in (base, rows)]
+            lines.append(
+                [environment, thousands(rows[0]), len(rows), returns[0], variant, returns[1]]
+            )
+    header = ["environment", "steps", "seeds", "unmodified script", "variant", "with the variant"]
+    return table("variants", header, lines)
+
+
 def speed(runs):
     """Medians over the rounds of results/speed.csv."""
     cells = defaultdict(list)
@@ -358,6 +373,7 @@ BLOCKS = [
     tuning,
     tuning_flags,
     ablations,
+    variants,
     speed,
 ]
 

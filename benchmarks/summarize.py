@@ -98,11 +98,11 @@ def code(runs):
 def pitch(runs):
     rows = runs[LANDER]
     steps, seconds = median_to_200(rows, "steps"), median_to_200(rows, "seconds")
-    greedy = show(column(rows, "greedy_return"))
+    greedy, low, high = iqm(column(rows, "greedy_return"))
     return (
-        f"{solved(rows)} of {len(rows)} seeds reach a mean return of 200 over 100 episodes, "
-        f"after a median of {steps} steps and {seconds} seconds; the final greedy return is "
-        f"{greedy}, with its 95% interval"
+        f"{solved(rows)} of {len(rows)} seeds reach 200, the mean return of 100 episodes, in the "
+        f"median after {steps} steps and {seconds} seconds. Their final greedy return is "
+        f"{greedy:.1f} (95% interval {low:.1f} to {high:.1f})"
     )
 
 

@@ -20,7 +20,7 @@ import gymnasium as gym
 from train import HERE, ONE_THREAD, code_hash, machine, packages, read_scalars, write_csv
 
 ROUNDS = 4
-STEPS = 50_000
+STEPS = 40_000
 CLEANRL = HERE / "runs/cleanrl"
 PIN = ["taskset", "-c", "0"] if sys.platform == "linux" else []
 

@@ -98,11 +98,10 @@ def code(runs):
 def pitch(runs):
     rows = runs[LANDER]
     steps, seconds = median_to_200(rows, "steps"), median_to_200(rows, "seconds")
-    greedy, low, high = iqm(column(rows, "greedy_return"))
+    greedy = show(column(rows, "greedy_return"))
     return (
         f"{solved(rows)} of {len(rows)} seeds reach 200, the mean return of 100 episodes, in the "
-        f"median after {steps} steps and {seconds} seconds. Their final greedy return is "
-        f"{greedy:.1f} (95% interval {low:.1f} to {high:.1f})"
+        f"median after {steps} steps and {seconds} seconds. Their final greedy return is {greedy}"
     )
 
 
@@ -206,13 +205,21 @@ def environments(runs):
     return table("environments", [*header, "untrained", "zero action"], lines)
 
 
+def mountain_car(runs):
+    """How many seeds of MountainCarContinuous-v0 end with a greedy return below 0.1."""
+    failed = [x for x in column(runs["MountainCarContinuous-v0"], "greedy_return") if x < 0.1]
+    table("mountain_car", ["failed"], [[len(failed)]])
+    return str(len(failed))
+
+
 def flags(runs):
     """Greedy return with the flags of environments.csv, and with the default settings."""
     lines = []
     for environment in read_csv(HERE / "environments.csv"):
         if (rows := runs[environment["name"]]) and environment["flags"]:
             env_id = environment["env_id"]
-            returns = [show(column(x, "greedy_return")) for x in (runs[env_id], rows)]
+            base = runs.get(f"{env_id} ({thousands(environment)})", runs[env_id])
+            returns = [show(column(x, "greedy_return")) for x in (base, rows)]
             others = ", ".join(f"{source} {x}" for source, x in published(env_id).items())
             setting = f"`{environment['flags']}`"
             lines.append([env_id, thousands(environment), setting, len(rows), *returns, others])
@@ -367,6 +374,7 @@ BLOCKS = [
     lunarlander,
     results,
     environments,
+    mountain_car,
     flags,
     ratchet,
     standard,

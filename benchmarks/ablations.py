@@ -2,7 +2,7 @@
 
     python benchmarks/ablations.py [SEEDS]       five hours on two cores with ten seeds
 
-Results are in results/runs.csv as 'ablation: NAME'. What they are compared with are the runs of
+Results are in results/runs.csv as 'ablation NAME'. What they are compared with are the runs of
 lunarlander.sh, of the same seeds.
 """
 
@@ -77,7 +77,7 @@ def main():
     for i, (name, flags, *edit) in enumerate(ABLATIONS):
         copy = HERE / f"runs/scripts/ablation-{i}/ppo.py"
         write_copy(copy, edit)
-        command = [sys.executable, HERE / "train.py", f"ablation: {name}", seeds, code]
+        command = [sys.executable, HERE / "train.py", f"ablation {name}", seeds, code]
         command += ["--env-id", "LunarLander-v3", "--total-timesteps", 500_000]
         command += ["--eval-episodes", 100, *flags.split()]
         environment = os.environ | {"COMMAND": f"{sys.executable} {copy}"}

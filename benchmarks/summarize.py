@@ -315,13 +315,13 @@ def ablations(runs):
     """Differences to the default settings, for the same seeds, the largest loss first."""
     lines = []
     for name, rows in runs.items():
-        if name.startswith("ablation: ") and len(rows) > 1:
+        if name.startswith("ablation ") and len(rows) > 1:
             seeds = [row["seed"] for row in rows]
             base = [row for row in runs[LANDER] if row["seed"] in seeds]
             pairs = [(mean_returns(x, seeds) for x in (name, LANDER))]
             pairs += [(column(x, "greedy_return") for x in (rows, base))]
             found = [difference(*pair) for pair in pairs]
-            lines.append([found[0][0], name.removeprefix("ablation: "), len(rows), *found])
+            lines.append([found[0][0], name.removeprefix("ablation "), len(rows), *found])
     cells = [
         [name, seeds, *("{:+.1f} [{:+.1f}, {:+.1f}]".format(*x) for x in found)]
         for _, name, seeds, *found in sorted(lines, key=lambda line: line[0])
@@ -334,9 +334,9 @@ def variants(runs):
     """Greedy return of the unmodified script and of a variant, from variants.sh."""
     lines = []
     for name, rows in list(runs.items()):
-        variant, _, environment = name.removeprefix("variant: ").partition(", ")
-        if name.startswith("variant: ") and variant != "base":
-            base = runs[f"variant: base, {environment}"]
+        variant, _, environment = name.removeprefix("variant ").partition(", ")
+        if name.startswith("variant ") and variant != "base":
+            base = runs[f"variant base, {environment}"]
             returns = [show(column(x, "greedy_return")) for x in (base, rows)]
             lines.append(
                 [environment, thousands(rows[0]), len(rows), returns[0], variant, returns[1]]

@@ -15,7 +15,7 @@ run() {  # ENVIRONMENT NAME [flags]: the variant of that name, or the unmodified
         patch -s "$script" "benchmarks/variants/$name.patch"
     fi
     hash=$(python -c "from train import code_hash; print(code_hash('$kind.py'))")
-    COMMAND="python $script" python benchmarks/train.py "variant: $name, $env" "${SEEDS:-101-110}" \
+    COMMAND="python $script" python benchmarks/train.py "variant $name, $env" "${SEEDS:-101-110}" \
         "edited $hash" --eval-episodes 100 --env-id "$id" --total-timesteps "$steps" "$@"
 }
 

@@ -5,6 +5,7 @@ import inspect
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 
 import gymnasium as gym
@@ -146,3 +147,8 @@ def test_readme_links_lead_somewhere():
     for page in (ROOT / "README.md", ROOT / "benchmarks/README.md"):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), target
+
+
+def test_windows_can_check_out_every_file():
+    paths = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
+    assert paths and not set(paths) & set('<>:"\\|?*')

@@ -303,6 +303,7 @@ def draw_ablations():
         axis.axvline(0, color="black", lw=0.8)
         axis.set_title(f"{column}, difference", size=10)
     axes[0].set_yticks(range(len(rows)), [row["change"] for row in rows])
+    figure.suptitle("GAE, the clip and normalized advantages matter most", size=11)
     seeds = "/".join(sorted({row["seeds"] for row in rows}))
     save(figure, "ablations.png", f"LunarLander-v3, 500k steps, {seeds} seeds, 95% interval; ")
 

@@ -20,7 +20,7 @@ import gymnasium as gym
 from train import HERE, ONE_THREAD, code_hash, machine, packages, read_scalars, write_csv
 
 ROUNDS = 4
-STEPS = 40_000
+STEPS = 20_000
 CLEANRL = HERE / "runs/cleanrl"
 PIN = ["taskset", "-c", "0"] if sys.platform == "linux" else []
 
@@ -49,7 +49,7 @@ def measure(*command):
         assert status == 0, command
         (events,) = Path(folder).rglob("events.out.tfevents*")
         scalars = read_scalars(events.parent)
-    curve = scalars.get("losses/policy_loss") or scalars["time/iterations"]
+    curve = scalars.get("losses/policy_loss") or scalars["time/fps"]  # SB3 and SBX
     first, *_, last = curve
     speed = (last.step - first.step) / (last.wall_time - first.wall_time)
     return speed, first.wall_time - start, usage.ru_maxrss / 1024

@@ -1,6 +1,6 @@
 """What each part of ppo.py contributes: LunarLander-v3 without it, or with another choice.
 
-    python benchmarks/ablations.py [SEEDS]       five hours on two cores with ten seeds
+    python benchmarks/ablations.py [SEEDS]       two hours on two cores with ten seeds
 
 Results are in results/runs.csv as 'ablation NAME'. What they are compared with are the runs of
 lunarlander.sh, of the same seeds.

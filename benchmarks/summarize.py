@@ -100,8 +100,8 @@ def pitch(runs):
     steps, seconds = median_to_200(rows, "steps"), median_to_200(rows, "seconds")
     greedy = show(column(rows, "greedy_return"))
     return (
-        f"{solved(rows)} of {len(rows)} seeds reach 200, the mean return of 100 episodes, in the "
-        f"median after {steps} steps and {seconds} seconds. Their final greedy return is {greedy}"
+        f"{solved(rows)} of {len(rows)} seeds reach a mean return of 200 over 100 episodes, after "
+        f"a median of {steps} steps and {seconds} seconds. Their final greedy return is {greedy}"
     )
 
 

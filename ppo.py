@@ -354,7 +354,7 @@ def main(args):
             config=vars(args),
             sync_tensorboard=True,
         )
-    # Training logs the steps after the checkpoint anew; TensorBoard hides the old ones.
+    # Steps after the checkpoint are logged again; TensorBoard hides the old points.
     purge_step = global_step + 1 if global_step < args.total_timesteps else None
     writer = SummaryWriter(run_dir, purge_step=purge_step)
     print(f"run directory: {run_dir}", flush=True)

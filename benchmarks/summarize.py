@@ -205,13 +205,6 @@ def environments(runs):
     return table("environments", [*header, "untrained", "zero action"], lines)
 
 
-def mountain_car(runs):
-    """How many seeds of MountainCarContinuous-v0 end with a greedy return below 0.1."""
-    failed = [x for x in column(runs["MountainCarContinuous-v0"], "greedy_return") if x < 0.1]
-    table("mountain_car", ["failed"], [[len(failed)]])
-    return str(len(failed))
-
-
 def flags(runs):
     """Greedy return with the flags of environments.csv, and with the default settings."""
     lines = []
@@ -374,7 +367,6 @@ BLOCKS = [
     lunarlander,
     results,
     environments,
-    mountain_car,
     flags,
     ratchet,
     standard,

@@ -50,7 +50,7 @@ class Args:
     env_kwargs: str = "{}"  # environment arguments as JSON: '{"max_episode_steps": 200}'
     total_timesteps: int = 1_000_000  # environment steps to train for
     num_envs: int = 8  # N, parallel environments; usual: 1 to 16
-    num_steps: int = 256  # T, steps per environment in each rollout; usual: 128 to 2048
+    num_steps: int = 256  # T, steps per environment in each rollout; usual: 32 to 2048
     learning_rate: float = 8e-4  # learning rate of Adam; usual: 2.5e-4 to 3e-3
     anneal_lr: bool = True  # anneal the learning rate linearly to 0, eq. 19
     gamma: float = 0.99  # γ, discount factor, eq. 1; usual: 0.9 to 0.999
@@ -82,34 +82,7 @@ class Args:
     eval_episodes: int = 10  # episodes of the greedy policy at the end; 0 skips the evaluation
     capture_video: bool = False  # record one greedy episode at the end, at most 1000 steps
     checkpoint_interval: float = 30  # seconds between checkpoints
-    resume: str | None = None  # run directory or checkpoint file; its flags are the defaults
-
-
-def check(args):
-    """Exit with a message if a flag is out of range."""
-    for name, value in vars(args).items():
-        if isinstance(value, float) and not np.isfinite(value):
-            sys.exit(f"--{name.replace('_', '-')} must be finite")
-    # In the worst case every other step is a reset, which leaves num_steps // 2 samples of each
-    # environment (16), and a minibatch needs two samples for the std in (7).
-    limit = args.num_envs * (args.num_steps // 2) // 2
-    message_if_wrong = {
-        "--total-timesteps must be positive": args.total_timesteps > 0,
-        f"--num-minibatches must be between 1 and num_envs * (num_steps // 2) // 2 = {limit}": (
-            1 <= args.num_minibatches <= limit
-        ),
-        "--update-epochs must be at least 1": args.update_epochs >= 1,
-        "--gamma must be between 0 and 1": 0 <= args.gamma <= 1,
-        "--gae-lambda must be between 0 and 1": 0 <= args.gae_lambda <= 1,
-        "--learning-rate must be positive": args.learning_rate > 0,
-        "--clip-coef must be positive": args.clip_coef > 0,
-        "--max-grad-norm must be positive": args.max_grad_norm > 0,
-        "--seed must not be negative": args.seed >= 0,
-        "--eval-episodes must not be negative": args.eval_episodes >= 0,
-    }
-    for message, right in message_if_wrong.items():
-        if not right:
-            sys.exit(message)
+    resume: str | None = None  # run directory or file to continue; its flags are the defaults
 
 
 def make_envs(args, num_envs, **kwargs):
@@ -117,21 +90,21 @@ def make_envs(args, num_envs, **kwargs):
 
     An environment whose episode has ended resets in its next step, which ignores the action and
     returns reward 0 and the first observation of the next episode (AutoresetMode.NEXT_STEP).
-    So the observation that a step returns is always the one that the step led to. return_queue and
-    length_queue of the result hold the returns and lengths of the last 100 episodes.
+    So the step that ends an episode returns its last observation. return_queue and length_queue of
+    the result hold the returns and lengths of the last 100 episodes.
     """
     kwargs = json.loads(args.env_kwargs) | kwargs
     # To wrap every single environment, pass wrappers=[MyWrapper] here, with mode "sync" or "async".
     envs = gym.make_vec(args.env_id, num_envs, args.vectorization_mode, **kwargs)
-    space = envs.single_action_space
-    if not isinstance(space, gym.spaces.Box) or space.dtype.kind != "f":
-        sys.exit(f"{args.env_id}: ppo_continuous.py needs Box actions of floats, not {space}")
+    action_space = envs.single_action_space
+    if not isinstance(action_space, gym.spaces.Box) or action_space.dtype.kind != "f":
+        sys.exit(f"{args.env_id}: actions must be a Box of floats, not {action_space}")
     if envs.metadata.get("autoreset_mode") != gym.vector.AutoresetMode.NEXT_STEP:
         sys.exit(f"{args.env_id}: the vector environment must autoreset in NEXT_STEP mode")
-    space = envs.single_observation_space
-    if space.dtype == np.uint8 and len(space.shape) > 1:
+    obs_space = envs.single_observation_space
+    if obs_space.dtype == np.uint8 and len(obs_space.shape) > 1:
         sys.exit(f"{args.env_id}: observations are images: apply benchmarks/variants/cnn.patch")
-    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+    if not isinstance(obs_space, gym.spaces.Box) or len(obs_space.shape) != 1:
         envs = gym.wrappers.vector.FlattenObservation(envs)
     return gym.wrappers.vector.RecordEpisodeStatistics(envs)
 
@@ -155,7 +128,8 @@ class RunningMeanStd(nn.Module):
     def update(self, x):
         """Update with a batch of samples, (B, *shape) (Chan et al. 1979)."""
         x = x.double()
-        n, total = len(x), self.count + len(x)
+        n = len(x)
+        total = self.count + n
         delta = x.mean(0) - self.mean
         m2 = self.var * self.count + x.var(0, correction=0) * n + delta**2 * self.count * n / total
         self.count = total
@@ -165,7 +139,7 @@ class RunningMeanStd(nn.Module):
 
 
 class Agent(nn.Module):
-    """Actor and critic. Every method takes raw observations; (..) is any number of axes."""
+    """Actor and critic. Methods take raw observations; (..) is any number of leading axes."""
 
     def __init__(self, envs, args):
         super().__init__()
@@ -226,7 +200,7 @@ class Agent(nn.Module):
         return actions.clamp(self.action_low, self.action_high)
 
     def forward(self, obs):
-        """The greedy action, as passed to the environment"""
+        """The greedy action, as passed to the environment; what torch.onnx.export exports"""
         mean, log_std = self.policy(obs)
         return self.to_env(mean)
 
@@ -253,8 +227,8 @@ def gae(rewards, values, terminated, dones, gamma, gae_lambda):
     advantages = np.zeros_like(rewards)
     advantage = 0.0
     for t in reversed(range(len(rewards))):
-        # A terminal state is worth nothing. A truncated episode would have continued after the
-        # time limit: values[t + 1] is the value of its last observation (see make_envs).
+        # A terminal state has value 0. A truncated episode would have continued: values[t + 1] is
+        # the value of its last observation (see make_envs).
         delta = rewards[t] + gamma * values[t + 1] * ~terminated[t] - values[t]  # (4)
         advantage = delta + gamma * gae_lambda * ~dones[t] * advantage  # (5)
         advantages[t] = advantage
@@ -285,7 +259,7 @@ def ppo_loss(agent, args, *, obs, actions, logprobs, advantages, returns, values
         "policy_loss": policy_loss,
         "value_loss": value_loss,
         "entropy": mean_entropy,
-        "approx_kl": (logratio.expm1() - logratio).mean(),  # (14), ratio - 1 = expm1(logratio)
+        "approx_kl": (logratio.expm1() - logratio).mean(),  # (14), expm1(x) = exp(x) - 1
         "clipfrac": ((ratio - 1).abs() > args.clip_coef).float().mean(),  # (15)
     }
     return loss, {name: x.detach() for name, x in metrics.items()}
@@ -320,17 +294,36 @@ def load_checkpoint(path):
     return torch.load(file, map_location="cpu", weights_only=True)
 
 
+def check(args):
+    """Exit with a message if a flag is out of range."""
+    # A minibatch needs two samples for the std in (7). In the worst case every other step is a
+    # reset, which leaves num_steps // 2 samples of each environment (16).
+    ranges = {
+        "num_minibatches": (1, args.num_envs * (args.num_steps // 2) // 2),
+        "update_epochs": (1, 1e9),
+        "gamma": (0, 1),
+        "gae_lambda": (0, 1),
+        "clip_coef": (0, 1e9),
+        "max_grad_norm": (0, 1e9),
+    }
+    for name, (low, high) in ranges.items():
+        if not low <= getattr(args, name) <= high:
+            sys.exit(f"--{name.replace('_', '-')} must be between {low} and {high:g}")
+
+
 def main(args):
     """Train, save and evaluate. With args.resume a run continues, with the flags in args."""
     check(args)
-    # A program may pass NumPy numbers, which a checkpoint loaded with weights_only rejects.
-    args = Args(**json.loads(json.dumps(vars(args), default=lambda x: x.item())))
+    # Through JSON: NumPy numbers become plain ones, as a checkpoint needs; NaN and infinity raise.
+    args_json = json.dumps(vars(args), indent=2, default=np.generic.item, allow_nan=False)
+    args = Args(**json.loads(args_json))
     T, N = args.num_steps, args.num_envs
-    checkpoint = load_checkpoint(args.resume) if args.resume else {"global_step": 0}
-    global_step = start_step = checkpoint["global_step"]
+    checkpoint = load_checkpoint(args.resume) if args.resume else None
+    start_step = checkpoint["global_step"] if checkpoint else 0
+    global_step = start_step
 
-    # Gymnasium seeds environment i with env_seed + i. Without the hash, runs with seeds 1 and 2
-    # would share environment seeds, and a resumed run would repeat its first episodes.
+    # Gymnasium seeds environment i with env_seed + i. default_rng hashes: otherwise seeds 1 and 2
+    # would share environments, and a resumed run would repeat its first episodes.
     rng = np.random.default_rng([args.seed, global_step])
     seed, env_seed = rng.integers(2**31, size=2).tolist()
     random.seed(seed)
@@ -357,7 +350,7 @@ def main(args):
         name = f"{args.env_id}__{args.exp_name}__{args.seed}__{datetime.now():%Y%m%d-%H%M%S-%f}"
         run_dir = Path("runs", name.replace("/", "-").replace(":", "-"))
         run_dir.mkdir(parents=True)
-        (run_dir / "args.json").write_text(json.dumps(vars(args), indent=2))
+        (run_dir / "args.json").write_text(args_json)
     # Keep every version of the script that the run has used.
     source = Path(__file__).read_bytes()
     if source not in [copy.read_bytes() for copy in run_dir.glob("*.py")]:
@@ -375,12 +368,11 @@ def main(args):
             sync_tensorboard=True,
         )
     # Steps after the checkpoint are logged again; TensorBoard hides the old points.
-    purge_step = global_step + 1 if global_step < args.total_timesteps else None
-    writer = SummaryWriter(run_dir, purge_step=purge_step)
+    writer = SummaryWriter(run_dir, purge_step=global_step + 1)
     print(f"run directory: {run_dir}", flush=True)
 
     def save(name):
-        writer.flush()
+        writer.flush()  # so that the curves reach at least as far as the checkpoint
         state = {
             "args": vars(args),
             "agent": agent.state_dict(),
@@ -393,19 +385,22 @@ def main(args):
         torch.save(state, run_dir / f"{name}.tmp")
         os.replace(run_dir / f"{name}.tmp", run_dir / f"{name}.pt")
 
-    # Rollout storage; obs[T] is the observation after the last step.
+    # Rollout storage: tensors for the agent, arrays for the environments and gae. obs[T] is the
+    # observation after the last step.
     obs = torch.zeros(T + 1, N, *envs.single_observation_space.shape, device=device)
     actions = torch.zeros(T, N, *agent.log_std.shape, device=device)  # (T, N, A)
     rewards = np.zeros((T, N), dtype=np.float32)
     discounted_returns = np.zeros((T, N))
-    valid, terminated, truncated = np.zeros((3, T, N), dtype=bool)
+    valid = np.zeros((T, N), dtype=bool)
+    terminated = np.zeros((T, N), dtype=bool)
+    truncated = np.zeros((T, N), dtype=bool)
 
     next_obs, _ = envs.reset(seed=env_seed)
     next_valid = np.ones(N, dtype=bool)
     discounted_return = np.zeros(N)
     logged_episodes = 0
     start_time = time.time()
-    last_save = 0.0
+    last_save = 0.0  # so that the first update is saved
     progress = tqdm(
         total=args.total_timesteps,
         initial=global_step,
@@ -414,9 +409,8 @@ def main(args):
     )
     try:
         while global_step < args.total_timesteps:
-            remaining = 1 - global_step / args.total_timesteps
-            for group in optimizer.param_groups:
-                group["lr"] = args.learning_rate * (remaining if args.anneal_lr else 1)  # (19)
+            remaining = 1 - global_step / args.total_timesteps if args.anneal_lr else 1
+            optimizer.param_groups[0]["lr"] = args.learning_rate * remaining  # (19)
 
             # Rollout
             for t in range(T):
@@ -436,7 +430,7 @@ def main(args):
             if not (obs.isfinite().all() and np.isfinite(rewards).all()):
                 raise ValueError(f"{args.env_id} returned a NaN or infinite observation or reward")
 
-            # The first rollout acted without statistics; it only initializes them.
+            # The first rollout acted without statistics; it initializes them and trains nothing.
             if args.norm_obs and agent.obs_rms.count == 0:
                 agent.obs_rms.update(obs[:-1][valid])
                 continue
@@ -478,7 +472,7 @@ def main(args):
                     optimizer.step()
                     logs.append(log)
                 if args.target_kl is not None:
-                    kls = [log["approx_kl"] for log in logs[-args.num_minibatches :]]
+                    kls = [x["approx_kl"] for x in logs[-args.num_minibatches :]]
                     if torch.stack(kls).mean() > args.target_kl:
                         break
             # After the update, so that the agent learns with the statistics that it acted with.
@@ -503,6 +497,7 @@ def main(args):
             for name, value in metrics.items():
                 writer.add_scalar(name, value, global_step)
 
+            # best.pt has the highest mean return of 100 episodes so far.
             if len(envs.return_queue) == 100 and mean_return > best_return:
                 best_return = float(mean_return)
                 save("best")
@@ -523,9 +518,9 @@ def main(args):
     progress.close()
     envs.close()
 
-    # Evaluate, with the same seed each time the run is resumed
+    # Evaluate; the seed is the same for every evaluation of a run
     eval_seed = int(np.random.default_rng(args.seed).integers(2**31))
-    if args.eval_episodes:
+    if args.eval_episodes > 0:
         greedy = evaluate(agent, make_envs(args, args.eval_episodes), eval_seed)
         print(f"greedy return {greedy.mean():.1f} (std {greedy.std():.1f}, {len(greedy)} episodes)")
         if trained:

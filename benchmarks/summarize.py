@@ -11,7 +11,7 @@ from collections import defaultdict
 
 import numpy as np
 from scipy import stats
-from train import HERE, RUNS, SCRIPTS, check_code, read_csv, write_csv
+from train import HERE, RUNS, SAME, SCRIPTS, check_code, read_csv, write_csv
 
 LANDER = "LunarLander-v3"
 ZOO = "SB3, zoo's setting"
@@ -92,7 +92,10 @@ def code(runs):
     rows = [row for rows in runs.values() for row in rows]
     machines, ours = ({row[x] for row in rows} - {""} for x in ("machine", "packages"))
     machine, version = "; ".join(sorted(machines)), "; ".join(sorted(ours))
-    return f"Hashes of the code: {hashes}. Machine: {machine}. Our runs used {version}."
+    return (
+        f"Hashes of the code: {hashes} (earlier, with the same numbers: {', '.join(SAME)}). "
+        f"Machine: {machine}. Our runs used {version}."
+    )
 
 
 def pitch(runs):

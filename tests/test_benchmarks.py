@@ -57,11 +57,11 @@ def test_the_numbers_of_the_pages_are_those_of_the_present_scripts(monkeypatch):
     """Every number of a generated block stands in a table of results/, every table is made of runs
     in results/runs.csv, and every run is one of the scripts as they are."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    from train import RUNS, SCRIPTS, check_code, read_csv
+    from train import RUNS, SAME, SCRIPTS, check_code, read_csv
 
     check_code(read_csv(RUNS))
     results = ROOT / "benchmarks/results"
-    known = set(re.findall(NUMBER, " ".join(SCRIPTS.values())))
+    known = set(re.findall(NUMBER, " ".join([*SCRIPTS.values(), *SAME])))
     for path in (*results.rglob("*.csv"), ROOT / "benchmarks/published.csv"):
         with open(path, newline="") as file:
             known.update(*(re.findall(NUMBER, cell) for row in csv.reader(file) for cell in row))

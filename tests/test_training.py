@@ -299,9 +299,9 @@ def test_what_has_no_value_is_absent(script, train, monkeypatch):
 # What is refused: one line that names the flag or the environment, and nothing is written.
 
 
-WRONG = [{name: 0} for name in ("update_epochs", "learning_rate", "clip_coef", "max_grad_norm")]
-WRONG += [{name: float("nan")} for name in ("gamma", "ent_coef", "vf_coef", "target_kl")]
-WRONG += [dict(seed=-1), dict(eval_episodes=-1), dict(gamma=1.5), dict(gae_lambda=-0.1)]
+WRONG = [{name: -0.1} for name in ("gamma", "gae_lambda", "clip_coef", "max_grad_norm")]
+WRONG += [{name: 1.5} for name in ("gamma", "gae_lambda")] + [dict(clip_coef=float("inf"))]
+WRONG += [dict(gamma=float("nan")), dict(update_epochs=0)]
 # A batch too small for its minibatches
 WRONG += [{**batch, "num_minibatches": 3} for batch in (
     dict(num_envs=2, num_steps=4), dict(num_envs=0), dict(num_steps=0))]  # fmt: skip
@@ -315,6 +315,14 @@ def test_flags_out_of_range_are_refused(script, tmp_path, monkeypatch, flags):
         script.main(script.Args(**TINY | flags))
     assert "\n" not in refusal.value.code
     assert list(flags)[-1] in refusal.value.code.replace("-", "_")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flags", [dict(ent_coef=np.nan), dict(seed=-1), dict(learning_rate=-1)])
+def test_other_wrong_numbers_raise_before_anything_is_written(script, tmp_path, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError):
+        script.main(script.Args(env_id=small_env(script, "Match"), **TINY | flags))
     assert not list(tmp_path.iterdir())
 
 

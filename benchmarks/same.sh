@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Do the scripts of COMMIT give the numbers of the present ones, bit for bit? Both train 20,000 steps
+# of every row of environments.csv, and the checkpoints (weights, statistics, optimizer, returns) must
+# be equal as files. Results of that commit then hold for the present code (SAME in train.py).
+#     bash benchmarks/same.sh COMMIT      four minutes on two cores
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD work=$(mktemp -d) commit=$1
+export OMP_NUM_THREADS=1
+mkdir "$work/old"
+for script in ppo.py ppo_continuous.py; do git show "$commit:$script" > "$work/old/$script"; done
+train() {  # FOLDER OF THE SCRIPT, FOLDER OF THE RUN, SCRIPT, FLAGS
+    mkdir -p "$2"
+    cd "$2"
+    python "$1/$3" --total-timesteps 20000 --eval-episodes 0 "${@:4}" &> output.txt
+}
+while IFS=, read -r name env_id script _ flags; do
+    # shellcheck disable=SC2086  # flags are words
+    (train "$work/old" "$work/$name/old" "$script" --env-id "$env_id" $flags) &
+    # shellcheck disable=SC2086
+    (train "$root" "$work/$name/new" "$script" --env-id "$env_id" $flags)
+    wait $!
+    cmp "$work/$name"/{old,new}/runs/*/checkpoint.pt
+    echo "$name: equal"
+done < <(tail -n +2 benchmarks/environments.csv)

@@ -8,6 +8,7 @@ A = number of actions (ppo.py) or size of an action (ppo_continuous.py).
 `diff ppo.py ppo_continuous.py` shows what depends on the type of action.
 """
 
+# Dependencies, which `uv run` reads
 # /// script
 # requires-python = ">=3.10"
 # dependencies = [
@@ -82,7 +83,7 @@ class Args:
     eval_episodes: int = 10  # episodes of the greedy policy at the end; 0 skips the evaluation
     capture_video: bool = False  # record one greedy episode at the end, at most 1000 steps
     checkpoint_interval: float = 30  # seconds between checkpoints
-    resume: str | None = None  # run directory or file to continue; its flags are the defaults
+    resume: str | None = None  # run directory or file to continue; flags not given keep its values
 
 
 def make_envs(args, num_envs, **kwargs):
@@ -135,7 +136,7 @@ class RunningMeanStd(nn.Module):
         self.count = total
         self.mean = self.mean + delta * n / total
         self.var = m2 / total
-        self.std = (self.var + 1e-8).sqrt()
+        self.std = (self.var + 1e-8).sqrt()  # here once, instead of at every step
 
 
 class Agent(nn.Module):
@@ -149,7 +150,7 @@ class Agent(nn.Module):
         A = low.numel()
         self.norm_obs = args.norm_obs
         self.obs_rms = RunningMeanStd(D)
-        self.return_rms = RunningMeanStd()
+        self.return_rms = RunningMeanStd()  # (18); here so that it is saved
         # ReLU is several times faster than tanh on a CPU, but the critic learns better with tanh.
         self.actor = nn.Sequential(
             layer_init(nn.Linear(D, 64)),
@@ -222,7 +223,7 @@ def gae(rewards, values, terminated, dones, gamma, gae_lambda):
     """Generalized advantage estimation, (T, N); values, (T + 1, N), includes V(s_T).
 
     At a reset step the advantage is meaningless: ~dones keeps it from flowing into the previous
-    episode, and (16) drops it.
+    episode, and main drops it (16).
     """
     advantages = np.zeros_like(rewards)
     advantage = 0.0
@@ -314,7 +315,8 @@ def check(args):
 def main(args):
     """Train, save and evaluate. With args.resume a run continues, with the flags in args."""
     check(args)
-    # Through JSON: NumPy numbers become plain ones, as a checkpoint needs; NaN and infinity raise.
+    # Another program may pass NumPy numbers. Through JSON they become plain numbers, which a
+    # checkpoint needs; NaN and infinity raise.
     args_json = json.dumps(vars(args), indent=2, default=np.generic.item, allow_nan=False)
     args = Args(**json.loads(args_json))
     T, N = args.num_steps, args.num_envs
@@ -322,8 +324,9 @@ def main(args):
     start_step = checkpoint["global_step"] if checkpoint else 0
     global_step = start_step
 
-    # Gymnasium seeds environment i with env_seed + i. default_rng hashes: otherwise seeds 1 and 2
-    # would share environments, and a resumed run would repeat its first episodes.
+    # Gymnasium seeds environment i with env_seed + i. If env_seed were args.seed, runs with seeds 1
+    # and 2 would share episodes, and a resumed run would repeat its own: default_rng mixes seed
+    # and step.
     rng = np.random.default_rng([args.seed, global_step])
     seed, env_seed = rng.integers(2**31, size=2).tolist()
     random.seed(seed)
@@ -420,7 +423,7 @@ def main(args):
                 env_actions = agent.to_env(actions[t]).cpu().numpy()
                 next_obs, rewards[t], terminated[t], truncated[t], _ = envs.step(env_actions)
                 next_valid = ~(terminated[t] | truncated[t])
-                # (18), D_t; a reset step sets it to 0
+                # (18), running discounted return; a reset step sets it to 0
                 discounted_return = (args.gamma * discounted_return + rewards[t]) * valid[t]
                 discounted_returns[t] = discounted_return
             obs[T] = torch.as_tensor(next_obs)
@@ -430,19 +433,19 @@ def main(args):
             if not (obs.isfinite().all() and np.isfinite(rewards).all()):
                 raise ValueError(f"{args.env_id} returned a NaN or infinite observation or reward")
 
-            # The first rollout acted without statistics; it initializes them and trains nothing.
+            # The first rollout acted on raw observations: it only initializes the statistics.
             if args.norm_obs and agent.obs_rms.count == 0:
                 agent.obs_rms.update(obs[:-1][valid])
                 continue
 
-            # Advantages, once per rollout. The agent has not changed since it acted, so these are
-            # V_old and log π_old (with dropout they would not be).
+            # Advantages, in one pass over the rollout. The agent has not changed since it acted, so
+            # these are V_old and log π_old (with dropout they would not be).
             with torch.no_grad():
                 values = agent.value(obs).cpu().numpy()
                 logprobs = log_prob(agent.policy(obs[:-1]), actions)
             scaled_rewards = rewards
             if args.norm_reward:
-                # Scaled rewards do not affect how actions are drawn, so this rollout is included.
+                # Unlike obs_rms, updated before it is used: the policy does not see rewards.
                 agent.return_rms.update(torch.as_tensor(discounted_returns[valid], device=device))
                 scaled_rewards = (rewards / agent.return_rms.std.item()).clip(-10, 10)  # (18)
             advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)
@@ -540,7 +543,7 @@ def main(args):
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM acts like Ctrl-C
     args = tyro.cli(Args, description=__doc__)
-    if args.resume:  # the flags of the run are the defaults
+    if args.resume:  # parse again, with the flags of the run as defaults
         args = tyro.cli(Args, default=Args(**load_checkpoint(args.resume)["args"]))
     try:
         main(args)

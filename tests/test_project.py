@@ -2,11 +2,13 @@
 
 import ast
 import inspect
+import json
 import re
 import runpy
 import shlex
 import subprocess
 import sys
+import urllib.request
 
 import gymnasium as gym
 import onnxruntime
@@ -128,6 +130,22 @@ def test_a_command_of_the_readme_runs(command, finished_run, tmp_path, monkeypat
 
 def test_there_are_such_commands():
     assert len(readme_commands()) >= 8
+
+
+def test_tensorboard_shows_the_runs(finished_run):
+    assert "\ntensorboard --logdir runs\n" in README
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", "runs", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            line = next(x for x in process.stderr if "http://" in x)
+            (url,) = re.findall(r"http://\S+/", line)
+            tags = {}
+            while not tags:  # it reads the files in the background
+                with urllib.request.urlopen(f"{url}data/plugin/scalars/tags") as page:
+                    tags = json.load(page)
+            assert "charts/episodic_return" in tags["NAME"]
+        finally:
+            process.kill()
 
 
 def test_the_program_of_the_readme_uses_a_trained_policy(finished_run, tmp_path, capsys):

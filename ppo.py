@@ -98,7 +98,7 @@ def make_envs(args, num_envs, **kwargs):
     envs = gym.make_vec(args.env_id, num_envs, args.vectorization_mode, **kwargs)
     action_space = envs.single_action_space
     if not isinstance(action_space, gym.spaces.Discrete) or action_space.start != 0:
-        sys.exit(f"{args.env_id}: actions must be Discrete(n) from 0 to n - 1, not {action_space}")
+        sys.exit(f"{args.env_id}: {Path(__file__).name} does not support actions {action_space}")
     if envs.metadata.get("autoreset_mode") != gym.vector.AutoresetMode.NEXT_STEP:
         sys.exit(f"{args.env_id}: the vector environment must autoreset in NEXT_STEP mode")
     obs_space = envs.single_observation_space
@@ -181,8 +181,9 @@ class Agent(nn.Module):
     def sample(self, obs):
         """Actions drawn from π(·|s)"""
         log_pi = self.policy(obs)
-        # Gumbel-max trick: with g drawn from Exp(1), argmax(log π - log g) is a sample of π.
-        return (log_pi - torch.empty_like(log_pi).exponential_().log()).argmax(-1)
+        # Gumbel-max trick: if g is drawn from Exp(1), this argmax is a sample of π.
+        g = torch.empty_like(log_pi).exponential_()
+        return (log_pi - g.log()).argmax(-1)
 
     def forward(self, obs):
         """The greedy action, as passed to the environment; what torch.onnx.export exports"""
@@ -455,7 +456,7 @@ def main(args):
                     optimizer.step()
                     logs.append(log)
                 if args.target_kl is not None:
-                    kls = [x["approx_kl"] for x in logs[-args.num_minibatches :]]
+                    kls = [x["approx_kl"] for x in logs[-args.num_minibatches :]]  # of this epoch
                     if torch.stack(kls).mean() > args.target_kl:
                         break
             # After the update, so that the agent learns with the statistics that it acted with.

@@ -99,7 +99,7 @@ def make_envs(args, num_envs, **kwargs):
     envs = gym.make_vec(args.env_id, num_envs, args.vectorization_mode, **kwargs)
     action_space = envs.single_action_space
     if not isinstance(action_space, gym.spaces.Box) or action_space.dtype.kind != "f":
-        sys.exit(f"{args.env_id}: actions must be a Box of floats, not {action_space}")
+        sys.exit(f"{args.env_id}: {Path(__file__).name} does not support actions {action_space}")
     if envs.metadata.get("autoreset_mode") != gym.vector.AutoresetMode.NEXT_STEP:
         sys.exit(f"{args.env_id}: the vector environment must autoreset in NEXT_STEP mode")
     obs_space = envs.single_observation_space
@@ -475,7 +475,7 @@ def main(args):
                     optimizer.step()
                     logs.append(log)
                 if args.target_kl is not None:
-                    kls = [x["approx_kl"] for x in logs[-args.num_minibatches :]]
+                    kls = [x["approx_kl"] for x in logs[-args.num_minibatches :]]  # of this epoch
                     if torch.stack(kls).mean() > args.target_kl:
                         break
             # After the update, so that the agent learns with the statistics that it acted with.

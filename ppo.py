@@ -181,7 +181,8 @@ class Agent(nn.Module):
     def sample(self, obs):
         """Actions drawn from π(·|s)"""
         log_pi = self.policy(obs)
-        # Gumbel-max trick: if g is drawn from Exp(1), this argmax is a sample of π.
+        # Gumbel-max trick, faster than Categorical: for g drawn from Exp(1), -log g is Gumbel noise
+        # and this argmax a sample of π.
         g = torch.empty_like(log_pi).exponential_()
         return (log_pi - g.log()).argmax(-1)
 
@@ -426,7 +427,7 @@ def main(args):
                 logprobs = log_prob(agent.policy(obs[:-1]), actions)
             scaled_rewards = rewards
             if args.norm_reward:
-                # Unlike obs_rms, updated before it is used: the policy does not see rewards.
+                # Unlike obs_rms below, updated before it is used: the policy does not see rewards.
                 agent.return_rms.update(torch.as_tensor(discounted_returns[valid], device=device))
                 scaled_rewards = (rewards / agent.return_rms.std.item()).clip(-10, 10)  # (18)
             advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)
@@ -507,7 +508,7 @@ def main(args):
     if args.eval_episodes > 0:
         greedy = evaluate(agent, make_envs(args, args.eval_episodes), eval_seed)
         print(f"greedy return {greedy.mean():.1f} (std {greedy.std():.1f}, {len(greedy)} episodes)")
-        if trained:
+        if trained:  # else the point may be there already
             writer.add_scalar("eval/episodic_return", greedy.mean(), global_step)
     if args.capture_video:
         videos = f"{run_dir}/videos/{global_step}"

@@ -195,7 +195,7 @@ class Agent(nn.Module):
         return mean + log_std.exp() * torch.randn_like(mean)
 
     def to_env(self, actions):
-        """Actions as passed to the environment; log_prob takes them unscaled and unclipped"""
+        """Actions as passed to the environment; log_prob takes them flat, unscaled and unclipped"""
         actions = actions.reshape(*actions.shape[:-1], *self.action_low.shape)
         actions = self.action_bias + self.action_scale * actions
         return actions.clamp(self.action_low, self.action_high)
@@ -445,7 +445,7 @@ def main(args):
                 logprobs = log_prob(agent.policy(obs[:-1]), actions)
             scaled_rewards = rewards
             if args.norm_reward:
-                # Unlike obs_rms, updated before it is used: the policy does not see rewards.
+                # Unlike obs_rms below, updated before it is used: the policy does not see rewards.
                 agent.return_rms.update(torch.as_tensor(discounted_returns[valid], device=device))
                 scaled_rewards = (rewards / agent.return_rms.std.item()).clip(-10, 10)  # (18)
             advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)
@@ -526,7 +526,7 @@ def main(args):
     if args.eval_episodes > 0:
         greedy = evaluate(agent, make_envs(args, args.eval_episodes), eval_seed)
         print(f"greedy return {greedy.mean():.1f} (std {greedy.std():.1f}, {len(greedy)} episodes)")
-        if trained:
+        if trained:  # else the point may be there already
             writer.add_scalar("eval/episodic_return", greedy.mean(), global_step)
     if args.capture_video:
         videos = f"{run_dir}/videos/{global_step}"

@@ -256,7 +256,8 @@ def draw_ratchet(epochs):
             points, middle, *_ = band(curves["step"], curves[column], steps)
             axis.plot(points, middle, color=BLUE, lw=2)
         top.axhline(200, color=ORANGE, lw=1, ls="--")
-        top.set_title("no clip" if text == "none" else f"ε = {text}", size=10)
+        name = "no clip" if text == "none" else f"ε = {text}"
+        top.set_title(f"{name}, {len(curves['step'])} seeds", size=10)
         bottom.axhline(0.02, color=ORANGE, lw=1, ls="--")
         bottom.set(yscale="log", xlabel="steps")
         bottom.set_xticks([0, 250_000, 500_000], ["0", "250k", "500k"])
@@ -264,8 +265,7 @@ def draw_ratchet(epochs):
     axes[1, 0].set_ylabel("approximate KL")
     title = f"K = {epochs}: the looser the clip, the larger the KL; no clear difference in return"
     figure.suptitle(title, size=11, x=0.01, ha="left")
-    seeds = len(curves["step"])
-    save(figure, f"ratchet_{epochs}.png", f"LunarLander-v3, {seeds} seeds and their IQM; ")
+    save(figure, f"ratchet_{epochs}.png", "LunarLander-v3, seeds and their IQM; ")
 
 
 def draw_return_and_kl(epochs):

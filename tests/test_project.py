@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -146,6 +147,16 @@ def test_tensorboard_shows_the_runs(finished_run):
             assert "charts/episodic_return" in tags["NAME"]
         finally:
             process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("uv") is None, reason="needs uv")
+def test_uv_installs_what_the_script_needs_and_runs_it(tmp_path):
+    assert "`uv run ppo.py`" in README
+    command = ["uv", "run", "--python", sys.executable, ROOT / "ppo.py"]
+    command += ["--total-timesteps", "3000"]
+    output = subprocess.check_output(command, cwd=tmp_path, text=True)
+    assert "greedy return" in output
 
 
 def test_the_program_of_the_readme_uses_a_trained_policy(finished_run, tmp_path, capsys):

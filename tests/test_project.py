@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 
 import gymnasium as gym
@@ -140,8 +141,8 @@ def test_tensorboard_shows_the_runs(finished_run):
         try:
             line = next(x for x in process.stderr if "http://" in x)
             (url,) = re.findall(r"http://\S+/", line)
-            tags = {}
-            while not tags:  # it reads the files in the background
+            tags, end = {}, time.monotonic() + 30
+            while not tags and time.monotonic() < end:  # it reads the files in the background
                 with urllib.request.urlopen(f"{url}data/plugin/scalars/tags") as page:
                     tags = json.load(page)
             assert "charts/episodic_return" in tags["NAME"]

@@ -3,7 +3,7 @@
     python ppo_continuous.py --env-id Hopper-v5 --seed 2
 
 Numbers in parentheses in the code are equations of README.md. Shapes: T = num_steps, N = num_envs,
-B = valid samples in a rollout, M = samples in a minibatch, D = size of an observation,
+B = samples in a rollout, M = samples in a minibatch, D = size of an observation,
 A = number of actions (ppo.py) or size of an action (ppo_continuous.py).
 `diff ppo.py ppo_continuous.py` shows what depends on the type of action.
 """
@@ -28,6 +28,7 @@ A = number of actions (ppo.py) or size of an action (ppo_continuous.py).
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -72,7 +73,7 @@ class Args:
     # The run
     exp_name: str = Path(__file__).stem  # name of the experiment, part of the run directory's name
     seed: int = 1  # random seed; the same flags give identical runs on the same CPU
-    vectorization_mode: Literal["sync", "async"] | None = None  # default: the env's own, else sync
+    vectorization_mode: Literal["sync", "async"] | None = None  # default: native vector env or sync
     torch_deterministic: bool = True  # use only deterministic cuDNN kernels
     cuda: bool = False  # train on the GPU; small networks are faster on the CPU
     num_threads: int = 1  # CPU threads of PyTorch; small networks are fastest with one
@@ -83,7 +84,7 @@ class Args:
     eval_episodes: int = 10  # episodes of the greedy policy at the end; 0 skips the evaluation
     capture_video: bool = False  # record one greedy episode at the end, at most 1000 steps
     checkpoint_interval: float = 30  # seconds between checkpoints
-    resume: str | None = None  # run directory or file to continue; flags not given keep its values
+    resume: str | None = None  # run directory or checkpoint to continue; its flags are the defaults
 
 
 def make_envs(args, num_envs, **kwargs):
@@ -95,19 +96,19 @@ def make_envs(args, num_envs, **kwargs):
     the result hold the returns and lengths of the last 100 episodes.
     """
     kwargs = json.loads(args.env_kwargs) | kwargs
-    # To wrap every single environment, pass wrappers=[MyWrapper] here, with mode "sync" or "async".
+    # Wrappers of single environments: add wrappers=[MyWrapper] to this call; sync or async only.
     envs = gym.make_vec(args.env_id, num_envs, args.vectorization_mode, **kwargs)
     action_space = envs.single_action_space
     if not isinstance(action_space, gym.spaces.Box) or action_space.dtype.kind != "f":
-        sys.exit(f"{args.env_id}: {Path(__file__).name} does not support actions {action_space}")
+        raise ValueError(f"{Path(__file__).name} does not support actions {action_space}")
     if envs.metadata.get("autoreset_mode") != gym.vector.AutoresetMode.NEXT_STEP:
-        sys.exit(f"{args.env_id}: the vector environment must autoreset in NEXT_STEP mode")
+        raise ValueError(f"{args.env_id} does not autoreset in NEXT_STEP mode")
     obs_space = envs.single_observation_space
     if obs_space.dtype == np.uint8 and len(obs_space.shape) > 1:
-        sys.exit(f"{args.env_id}: observations are images: apply benchmarks/variants/cnn.patch")
+        raise ValueError("observations are images: apply benchmarks/variants/cnn.patch")
     if not isinstance(obs_space, gym.spaces.Box) or len(obs_space.shape) != 1:
         envs = gym.wrappers.vector.FlattenObservation(envs)
-    return gym.wrappers.vector.RecordEpisodeStatistics(envs)
+    return gym.wrappers.vector.RecordEpisodeStatistics(envs, buffer_length=100)
 
 
 def layer_init(layer, std=2**0.5):
@@ -136,7 +137,7 @@ class RunningMeanStd(nn.Module):
         self.count = total
         self.mean = self.mean + delta * n / total
         self.var = m2 / total
-        self.std = (self.var + 1e-8).sqrt()  # here once, instead of at every step
+        self.std = (self.var + 1e-8).sqrt()  # computed here, not at every step
 
 
 class Agent(nn.Module):
@@ -150,7 +151,7 @@ class Agent(nn.Module):
         A = low.numel()
         self.norm_obs = args.norm_obs
         self.obs_rms = RunningMeanStd(D)
-        self.return_rms = RunningMeanStd()  # (18); here so that it is saved
+        self.return_rms = RunningMeanStd()  # of discounted returns (18); here so that it is saved
         # ReLU is several times faster than tanh on a CPU, but the critic learns better with tanh.
         self.actor = nn.Sequential(
             layer_init(nn.Linear(D, 64)),
@@ -159,7 +160,7 @@ class Agent(nn.Module):
             nn.ReLU(),
             layer_init(nn.Linear(64, A), std=0.01),
         )
-        self.log_std = nn.Parameter(torch.full((A,), args.log_std_init))
+        self.log_std = nn.Parameter(torch.full((A,), float(args.log_std_init)))
         self.critic = nn.Sequential(
             layer_init(nn.Linear(D, 64)),
             nn.Tanh(),
@@ -195,7 +196,7 @@ class Agent(nn.Module):
         return mean + log_std.exp() * torch.randn_like(mean)
 
     def to_env(self, actions):
-        """Actions as passed to the environment; log_prob takes them flat, unscaled and unclipped"""
+        """Actions of the policy, (.., A), in the environment's shape, scaled and clipped"""
         actions = actions.reshape(*actions.shape[:-1], *self.action_low.shape)
         actions = self.action_bias + self.action_scale * actions
         return actions.clamp(self.action_low, self.action_high)
@@ -220,10 +221,10 @@ def entropy(policy):
 
 
 def gae(rewards, values, terminated, dones, gamma, gae_lambda):
-    """Generalized advantage estimation, (T, N); values, (T + 1, N), includes V(s_T).
+    """Advantages, (T, N), by generalized advantage estimation; values is (T + 1, N), V(s_T) last.
 
-    At a reset step the advantage is meaningless: ~dones keeps it from flowing into the previous
-    episode, and main drops it (16).
+    The step after dones[t] only resets. Its advantage is meaningless: ~dones[t] keeps it from
+    flowing into the previous episode, and main drops it (16).
     """
     advantages = np.zeros_like(rewards)
     advantage = 0.0
@@ -237,7 +238,7 @@ def gae(rewards, values, terminated, dones, gamma, gae_lambda):
 
 
 def ppo_loss(agent, args, *, obs, actions, logprobs, advantages, returns, values):
-    """The loss of a minibatch of M samples, and the metrics to log."""
+    """The loss of a minibatch of M samples from `rollout` in main, and the metrics to log."""
     policy = agent.policy(obs)
     logratio = log_prob(policy, actions) - logprobs
     ratio = logratio.exp()  # (8)
@@ -289,47 +290,39 @@ def evaluate(agent, envs, seed, max_steps=30_000):
 
 
 def load_checkpoint(path):
-    """The checkpoint of a run directory, or a file such as runs/NAME/best.pt."""
+    """Load a checkpoint file, or the checkpoint.pt of a run directory."""
     path = Path(path)
     file = path / "checkpoint.pt" if path.is_dir() else path
     return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def check(args):
-    """Exit with a message if a flag is out of range."""
-    # A minibatch needs two samples for the std in (7). In the worst case every other step is a
-    # reset, which leaves num_steps // 2 samples of each environment (16).
-    ranges = {
-        "num_minibatches": (1, args.num_envs * (args.num_steps // 2) // 2),
-        "update_epochs": (1, 1e9),
-        "gamma": (0, 1),
-        "gae_lambda": (0, 1),
-        "clip_coef": (0, 1e9),
-        "max_grad_norm": (0, 1e9),
-    }
-    for name, (low, high) in ranges.items():
-        if not low <= getattr(args, name) <= high:
-            sys.exit(f"--{name.replace('_', '-')} must be between {low} and {high:g}")
-
-
 def main(args):
-    """Train, save and evaluate. With args.resume a run continues, with the flags in args."""
-    check(args)
-    # Another program may pass NumPy numbers. Through JSON they become plain numbers, which a
-    # checkpoint needs; NaN and infinity raise.
+    """Train, save and evaluate. args.resume continues a run with the flags in args, not its own."""
+    # Another program may pass NumPy numbers, which weights_only of torch.load refuses. Through JSON
+    # they become plain numbers; NaN and infinity raise.
     args_json = json.dumps(vars(args), indent=2, default=np.generic.item, allow_nan=False)
     args = Args(**json.loads(args_json))
     T, N = args.num_steps, args.num_envs
+    # A minibatch needs two samples for the std in (7). In the worst case every other step is a
+    # reset, which leaves T // 2 samples per environment (16).
+    most = N * (T // 2) // 2
+    assert 1 <= args.num_minibatches <= most, (
+        f"--num-minibatches must be from 1 to num_envs * (num_steps // 2) // 2 = {most}"
+    )
+    assert args.update_epochs >= 1, "--update-epochs must be at least 1"
+    assert 0 <= args.gamma <= 1, "--gamma must be from 0 to 1"
+    assert 0 <= args.gae_lambda <= 1, "--gae-lambda must be from 0 to 1"
+    assert args.clip_coef >= 0, "--clip-coef must not be negative"
+    assert args.max_grad_norm >= 0, "--max-grad-norm must not be negative"
     checkpoint = load_checkpoint(args.resume) if args.resume else None
     start_step = checkpoint["global_step"] if checkpoint else 0
     global_step = start_step
 
-    # Gymnasium seeds environment i with env_seed + i. If env_seed were args.seed, runs with seeds 1
-    # and 2 would share episodes, and a resumed run would repeat its own: default_rng mixes seed
-    # and step.
+    # Gymnasium seeds environment i with env_seed + i. With env_seed = args.seed, runs with seeds 1
+    # and 2 would share episodes, and a resumed run repeat its own. Hence a hash of seed and step.
     rng = np.random.default_rng([args.seed, global_step])
     seed, env_seed = rng.integers(2**31, size=2).tolist()
-    random.seed(seed)
+    random.seed(seed)  # this and the next for environments that draw from them
     np.random.seed(seed)
     torch.manual_seed(seed)
     torch.backends.cudnn.deterministic = args.torch_deterministic
@@ -342,7 +335,7 @@ def main(args):
     loss_fn = torch.compile(ppo_loss, dynamic=True) if args.compile else ppo_loss
     best_return = -np.inf
 
-    # Run directory
+    # Resume, or make a run directory
     if args.resume:
         agent.load_state_dict(checkpoint["agent"])
         optimizer.load_state_dict(checkpoint["optimizer"])
@@ -354,10 +347,8 @@ def main(args):
         run_dir = Path("runs", name.replace("/", "-").replace(":", "-"))
         run_dir.mkdir(parents=True)
         (run_dir / "args.json").write_text(args_json)
-    # Keep every version of the script that the run has used.
-    source = Path(__file__).read_bytes()
-    if source not in [copy.read_bytes() for copy in run_dir.glob("*.py")]:
-        (run_dir / f"{Path(__file__).stem}-{global_step}.py").write_bytes(source)
+    # The script may change between resumptions: each one leaves a copy.
+    shutil.copyfile(__file__, run_dir / f"{Path(__file__).stem}-{global_step}.py")
     if args.track:
         import wandb
 
@@ -370,8 +361,9 @@ def main(args):
             config=vars(args),
             sync_tensorboard=True,
         )
+    trains = global_step < args.total_timesteps  # else the checkpoint is only evaluated
     # Steps after the checkpoint are logged again; TensorBoard hides the old points.
-    writer = SummaryWriter(run_dir, purge_step=global_step + 1)
+    writer = SummaryWriter(run_dir, purge_step=global_step + 1 if trains else None)
     print(f"run directory: {run_dir}", flush=True)
 
     def save(name):
@@ -396,10 +388,10 @@ def main(args):
     discounted_returns = np.zeros((T, N))
     valid = np.zeros((T, N), dtype=bool)
     terminated = np.zeros((T, N), dtype=bool)
-    truncated = np.zeros((T, N), dtype=bool)
+    dones = np.zeros((T, N), dtype=bool)
 
     next_obs, _ = envs.reset(seed=env_seed)
-    next_valid = np.ones(N, dtype=bool)
+    next_done = np.zeros(N, dtype=bool)
     discounted_return = np.zeros(N)
     logged_episodes = 0
     start_time = time.time()
@@ -418,34 +410,34 @@ def main(args):
             # Rollout
             for t in range(T):
                 obs[t] = torch.as_tensor(next_obs)
-                valid[t] = next_valid  # (16), a step that only resets is not a sample
+                valid[t] = ~next_done  # (16), a step that only resets is not a sample
                 actions[t] = agent.sample(obs[t])
                 env_actions = agent.to_env(actions[t]).cpu().numpy()
-                next_obs, rewards[t], terminated[t], truncated[t], _ = envs.step(env_actions)
-                next_valid = ~(terminated[t] | truncated[t])
-                # (18), running discounted return; a reset step sets it to 0
+                next_obs, rewards[t], terminated[t], truncated, _ = envs.step(env_actions)
+                next_done = terminated[t] | truncated
+                dones[t] = next_done
+                # (18), discounted sum of the rewards so far; a reset step sets it to 0
                 discounted_return = (args.gamma * discounted_return + rewards[t]) * valid[t]
                 discounted_returns[t] = discounted_return
             obs[T] = torch.as_tensor(next_obs)
-            dones = terminated | truncated
             B = int(valid.sum())
             global_step += B
             if not (obs.isfinite().all() and np.isfinite(rewards).all()):
                 raise ValueError(f"{args.env_id} returned a NaN or infinite observation or reward")
 
-            # The first rollout acted on raw observations: it only initializes the statistics.
+            # The first rollout acted on raw observations: it is used only for the statistics.
             if args.norm_obs and agent.obs_rms.count == 0:
                 agent.obs_rms.update(obs[:-1][valid])
                 continue
 
-            # Advantages, in one pass over the rollout. The agent has not changed since it acted, so
-            # these are V_old and log π_old (with dropout they would not be).
+            # Advantages. The agent has not changed since it acted: one pass over the whole rollout
+            # gives V_old and log π_old (with dropout it would not).
             with torch.no_grad():
                 values = agent.value(obs).cpu().numpy()
                 logprobs = log_prob(agent.policy(obs[:-1]), actions)
             scaled_rewards = rewards
             if args.norm_reward:
-                # Unlike obs_rms below, updated before it is used: the policy does not see rewards.
+                # Unlike obs_rms, updated before it is used: the policy does not see rewards.
                 agent.return_rms.update(torch.as_tensor(discounted_returns[valid], device=device))
                 scaled_rewards = (rewards / agent.return_rms.std.item()).clip(-10, 10)  # (18)
             advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)
@@ -500,7 +492,7 @@ def main(args):
             for name, value in metrics.items():
                 writer.add_scalar(name, value, global_step)
 
-            # best.pt has the highest mean return of 100 episodes so far.
+            # best.pt is the agent at the highest mean return of 100 episodes so far.
             if len(envs.return_queue) == 100 and mean_return > best_return:
                 best_return = float(mean_return)
                 save("best")
@@ -515,8 +507,7 @@ def main(args):
         save("checkpoint")  # first: printing fails if stdout is a closed pipe
         print(f"interrupted; resume with: python {Path(__file__).name} --resume {run_dir}")
         raise
-    trained = global_step > start_step  # resuming a finished run only evaluates it
-    if trained:
+    if trains:
         save("checkpoint")
     progress.close()
     envs.close()
@@ -526,7 +517,7 @@ def main(args):
     if args.eval_episodes > 0:
         greedy = evaluate(agent, make_envs(args, args.eval_episodes), eval_seed)
         print(f"greedy return {greedy.mean():.1f} (std {greedy.std():.1f}, {len(greedy)} episodes)")
-        if trained:  # else the point may be there already
+        if trains:  # an evaluation alone is only printed
             writer.add_scalar("eval/episodic_return", greedy.mean(), global_step)
     if args.capture_video:
         videos = f"{run_dir}/videos/{global_step}"
@@ -548,4 +539,4 @@ if __name__ == "__main__":
     try:
         main(args)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(130)  # 128 + SIGINT

@@ -48,7 +48,7 @@ ABLATIONS = [
     ("initialization of PyTorch", "", "nn.init.orthogonal_(layer.weight, std)", "pass"),
     ("last layer of the actor not small", "", "std=0.01", "std=1.0"),
     ("truncation is termination", "", "~terminated[t] - values[t]", "~dones[t] - values[t]"),
-    ("reset steps are samples", "", "valid[t] = next_valid", "valid[t] = True"),
+    ("reset steps are samples", "", "valid[t] = ~next_done", "valid[t] = True"),
     ("tanh in the actor", "", "nn.ReLU()", "nn.Tanh()"),
     ("shared hidden layers", "", CRITIC, SHARED),
     ("wide network with LayerNorm", "", "network.patch"),

@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 for command in lunarlander rivals ratchet defaults variants; do
     bash $command.sh
 done
-python ablations.py
+python ablations.py "${SEEDS:-101-110}"
 python speed.py
 python summarize.py
 python figures.py

@@ -263,7 +263,7 @@ def draw_ratchet(epochs):
         bottom.set_xticks([0, 250_000, 500_000], ["0", "250k", "500k"])
     axes[0, 0].set_ylabel("return")
     axes[1, 0].set_ylabel("approximate KL")
-    title = f"K = {epochs}: the looser the clip, the larger the KL; no clear difference in return"
+    title = f"K = {epochs}: the looser the clip, the larger the KL; returns are noisy"
     figure.suptitle(title, size=11, x=0.01, ha="left")
     save(figure, f"ratchet_{epochs}.png", "LunarLander-v3, seeds and their IQM; ")
 
@@ -280,7 +280,7 @@ def draw_return_and_kl(epochs):
             points, middle, *_ = band(curves["step"], curves[column], steps)
             side.plot(points, middle, style, color=color, label=label)
     axis.set(xlabel="steps", ylabel="return (solid)")
-    axis.set_title("Without the clip the KL is far larger, not the return", size=11)
+    axis.set_title("Without the clip the KL is over a hundred times larger", size=11)
     axis.set_xticks([0, 250_000, 500_000], ["0", "250k", "500k"])
     right.set(yscale="log", ylabel="approximate KL (dashed)")
     axis.legend(frameon=False, labelcolor="linecolor", handlelength=0, loc="center right")
@@ -303,7 +303,9 @@ def draw_ablations():
         axis.axvline(0, color="black", lw=0.8)
         axis.set_title(f"{column}, difference", size=10)
     axes[0].set_yticks(range(len(rows)), [row["change"] for row in rows])
-    figure.suptitle("GAE, the clip and normalized advantages matter most", size=11)
+    figure.suptitle(
+        "λ = 0, no clip or another objective, raw advantages and K = 1 slow learning most", size=11
+    )
     seeds = "/".join(sorted({row["seeds"] for row in rows}))
     save(figure, "ablations.png", f"LunarLander-v3, 500k steps, {seeds} seeds, 95% interval; ")
 

@@ -5,8 +5,8 @@
 
 Every measurement is a process of its own with one thread on one core. The implementations take
 turns, four rounds of them, so that a machine whose speed drifts does not favor one. Speed is in
-environment steps per second after the first update, start-up in seconds until then, memory in MB at
-its peak.
+environment steps per second after the first update, which compiles SBX, start-up in seconds until
+then, memory in MB at its peak.
 """
 
 import os
@@ -49,7 +49,8 @@ def measure(*command):
         assert status == 0, command
         (events,) = Path(folder).rglob("events.out.tfevents*")
         scalars = read_scalars(events.parent)
-    curve = scalars.get("losses/policy_loss") or scalars["time/fps"]  # SB3 and SBX
+    # SB3 and SBX log before each update, so that the first one is over at their second point.
+    curve = scalars.get("losses/policy_loss") or scalars["time/fps"][1:]
     first, *_, last = curve
     speed = (last.step - first.step) / (last.wall_time - first.wall_time)
     return speed, first.wall_time - start, usage.ru_maxrss / 1024

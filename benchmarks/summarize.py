@@ -1,7 +1,7 @@
 """Tables of results/*.csv, as results/tables/*.csv and, between markers such as
 <!-- environments --> and <!-- /environments -->, in README.md and benchmarks/README.md.
 
-    python benchmarks/summarize.py         the other commands run it at their end
+    python benchmarks/summarize.py         the shell scripts run it at their end
 
 Only results of the scripts as they are now are shown. IQM is the interquartile mean over seeds,
 with its 95% bootstrap interval (Agarwal et al. 2021).
@@ -104,7 +104,8 @@ def pitch(runs):
     greedy = show(column(rows, "greedy_return"))
     return (
         f"{solved(rows)} of {len(rows)} seeds reach a mean return of 200 over 100 episodes, after "
-        f"a median of {steps} steps and {seconds} seconds. Their final greedy return is {greedy}"
+        f"a median of {steps} steps and {seconds} seconds. The interquartile mean of their final "
+        f"greedy returns is {greedy}"
     )
 
 
@@ -116,10 +117,11 @@ def healthy(runs):
     inside = np.mean((clipfrac >= 0.05) & (clipfrac <= 0.3))
     row = [f"{np.mean(kl < 0.02):.0%}", f"{inside:.0%}", f"{np.mean(clipfrac < 0.05):.0%}"]
     table("healthy", ["KL below 0.02", "clip fraction 0.05 to 0.3", "below 0.05"], [row])
+    seeds = len({row["seed"] for row in curves})
     return (
-        f"On LunarLander-v3 with the default settings the KL is below 0.02 for {row[0]} of the "
-        f"run, the clip fraction between 0.05 and 0.3 for {row[1]} and below 0.05 for {row[2]}, "
-        "mostly at the end, where the learning rate is small."
+        f"Over {seeds} runs on LunarLander-v3 with the default settings, the KL is below 0.02 for "
+        f"{row[0]} of the time, and the clip fraction between 0.05 and 0.3 for {row[1]} and below "
+        f"0.05 for {row[2]}, mostly at the end, where the learning rate is small."
     )
 
 

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # The variants in benchmarks/variants compared with the unmodified scripts, greedy return over 100
-# episodes: about an hour on two cores. The images are MinAtar's: pip install minatar==1.0.15.
-# Results are in benchmarks/results/runs.csv.
+# episodes: about an hour on two cores. Results are in benchmarks/results/runs.csv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD

@@ -128,13 +128,17 @@ def test_flags_beside_resume_win_and_others_are_those_of_the_run(script, run, tr
 
 
 @pytest.mark.any_ppo
-def test_a_finished_run_is_only_evaluated(script, run, trained, capsys):
+@pytest.mark.parametrize("file", ["checkpoint.pt", "old.pt"])
+def test_a_checkpoint_is_only_evaluated(script, run, trained, capsys, file):
+    """That of a finished run, or an older one: the run and its curves stay as they are."""
     folder = trained(eval_episodes=2)
-    before = {x.name: x.read_bytes() for x in folder.iterdir() if "events" not in x.name}
+    torch.save(load(folder / "checkpoint.pt") | {"global_step": 100}, folder / "old.pt")
+    before = {x: x.read_bytes() for x in folder.iterdir() if x.suffix in (".pt", ".json")}
     logged = read_run(folder)
-    run(script.__file__, "--resume", folder, "--eval-episodes", 7)
+    flags = ("--total-timesteps", 1, "--eval-episodes", 7)
+    run(script.__file__, "--resume", folder / file, *flags)
     assert "7 episodes" in capsys.readouterr().out
-    assert before == {x.name: x.read_bytes() for x in folder.iterdir() if "events" not in x.name}
+    assert all(x.read_bytes() == content for x, content in before.items())
     assert read_run(folder) == logged and len(logged["eval/episodic_return"]) == 1
 
 
@@ -197,11 +201,11 @@ def test_the_scripts_of_a_run_are_kept(script, run, trained, tmp_path):
     folder, source = trained(), Path(script.__file__)
     edited = tmp_path / source.name
     edited.write_bytes(source.read_bytes() + b"# edited")
-    for file in (source, edited, edited):
+    assert (folder / f"{source.stem}-0.py").read_bytes() == source.read_bytes()
+    for file in (edited, source):
         step = load(folder / "checkpoint.pt")["global_step"]
         run(file, "--resume", folder, "--total-timesteps", step + 100)
-        copies = sorted(path.read_bytes() for path in folder.glob("*.py"))
-        assert copies == [source.read_bytes(), edited.read_bytes()][: 1 + (file == edited)]
+        assert (folder / f"{source.stem}-{step}.py").read_bytes() == file.read_bytes()
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(script, trained, monkeypatch):

@@ -296,12 +296,11 @@ def test_what_has_no_value_is_absent(script, train, monkeypatch):
     assert logged.keys() == EVERY_UPDATE - {"losses/explained_variance"} and finite(logged)
 
 
-# What is refused: one line that names the flag or the environment, and nothing is written.
+# What is refused, before anything is written
 
 
 WRONG = [{name: -0.1} for name in ("gamma", "gae_lambda", "clip_coef", "max_grad_norm")]
-WRONG += [{name: 1.5} for name in ("gamma", "gae_lambda")] + [dict(clip_coef=float("inf"))]
-WRONG += [dict(gamma=float("nan")), dict(update_epochs=0)]
+WRONG += [{name: 1.5} for name in ("gamma", "gae_lambda")] + [dict(update_epochs=0)]
 # A batch too small for its minibatches
 WRONG += [{**batch, "num_minibatches": 3} for batch in (
     dict(num_envs=2, num_steps=4), dict(num_envs=0), dict(num_steps=0))]  # fmt: skip
@@ -311,14 +310,15 @@ WRONG += [dict(num_minibatches=0)]
 @pytest.mark.parametrize("flags", WRONG, ids=str)
 def test_flags_out_of_range_are_refused(script, tmp_path, monkeypatch, flags):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as refusal:
+    with pytest.raises(AssertionError, match=f"^--{list(flags)[-1].replace('_', '-')} "):
         script.main(script.Args(**TINY | flags))
-    assert "\n" not in refusal.value.code
-    assert list(flags)[-1] in refusal.value.code.replace("-", "_")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("flags", [dict(ent_coef=np.nan), dict(seed=-1), dict(learning_rate=-1)])
+OTHERS = [dict(ent_coef=np.nan), dict(clip_coef=np.inf), dict(seed=-1), dict(learning_rate=-1)]
+
+
+@pytest.mark.parametrize("flags", OTHERS, ids=str)
 def test_other_wrong_numbers_raise_before_anything_is_written(script, tmp_path, monkeypatch, flags):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError):
@@ -327,15 +327,23 @@ def test_other_wrong_numbers_raise_before_anything_is_written(script, tmp_path, 
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["Pixels", "SameStep", "Silent", "From1-v0", "other"])
-def test_environments_that_do_not_fit_are_refused(script, tmp_path, monkeypatch, name):
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("Pixels", "images"),
+        ("SameStep", "NEXT_STEP"),
+        ("Silent", "NEXT_STEP"),
+        ("From1-v0", "does not support actions Discrete"),
+        ("other", "does not support actions"),
+    ],
+)
+def test_environments_that_do_not_fit_are_refused(script, tmp_path, monkeypatch, name, message):
     monkeypatch.chdir(tmp_path)
     env_id = f"envs:{name}" if "-" in name else small_env(script, name)
     if name == "other":
         env_id = {"ppo": "Pendulum-v1", "ppo_continuous": "CartPole-v1"}[script.__name__]
-    with pytest.raises(SystemExit) as refusal:
+    with pytest.raises(ValueError, match=message):
         script.main(script.Args(env_id=env_id, **TINY))
-    assert refusal.value.code.startswith(f"{env_id}: ") and "\n" not in refusal.value.code
     assert not list(tmp_path.iterdir())
 
 

@@ -217,7 +217,7 @@ def test_script_checks_a_copy(tmp_path, passes):
     text = copy.read_text()
     assert text == patched("network", "ppo", tmp_path).read_text()
     if not passes:
-        wrong = text.replace("valid[t] = next_valid", "valid[t] = True")
+        wrong = text.replace("valid[t] = ~next_done", "valid[t] = True")
         assert wrong != text
         copy.write_text(wrong)
     result = check(copy, "-k", "reset_steps or one_episode")

@@ -72,7 +72,7 @@ class Args:
     # The run
     exp_name: str = Path(__file__).stem  # name of the experiment, part of the run directory's name
     seed: int = 1  # random seed; the same flags give identical runs on the same CPU
-    vectorization_mode: Literal["sync", "async"] | None = None  # default: native vector env or sync
+    vectorization_mode: Literal["sync", "async"] | None = None  # default: native vector, else sync
     torch_deterministic: bool = True  # use only deterministic cuDNN kernels
     cuda: bool = False  # train on the GPU; small networks are faster on the CPU
     num_threads: int = 1  # CPU threads of PyTorch; small networks are fastest with one
@@ -95,7 +95,7 @@ def make_envs(args, num_envs, **kwargs):
     the result hold the returns and lengths of the last 100 episodes.
     """
     kwargs = json.loads(args.env_kwargs) | kwargs
-    # Wrappers of single environments: add wrappers=[MyWrapper] to this call; sync or async only.
+    # To wrap each environment, add wrappers=[MyWrapper] here; this needs mode sync or async.
     envs = gym.make_vec(args.env_id, num_envs, args.vectorization_mode, **kwargs)
     action_space = envs.single_action_space
     if not isinstance(action_space, gym.spaces.Discrete) or action_space.start != 0:
@@ -279,7 +279,7 @@ def load_checkpoint(path):
 
 
 def main(args):
-    """Train, save and evaluate. args.resume continues a run with the flags in args, not its own."""
+    """Train, save and evaluate. With args.resume, the flags are still those in args."""
     # Another program may pass NumPy numbers, which weights_only of torch.load refuses. Through JSON
     # they become plain numbers; NaN and infinity raise.
     args_json = json.dumps(vars(args), indent=2, default=np.generic.item, allow_nan=False)
@@ -304,7 +304,7 @@ def main(args):
     # and 2 would share episodes, and a resumed run repeat its own. Hence a hash of seed and step.
     rng = np.random.default_rng([args.seed, global_step])
     seed, env_seed = rng.integers(2**31, size=2).tolist()
-    random.seed(seed)  # this and the next for environments that draw from them
+    random.seed(seed)  # this and np.random are for environments that draw from them
     np.random.seed(seed)
     torch.manual_seed(seed)
     torch.backends.cudnn.deterministic = args.torch_deterministic
@@ -407,7 +407,7 @@ def main(args):
             if not (obs.isfinite().all() and np.isfinite(rewards).all()):
                 raise ValueError(f"{args.env_id} returned a NaN or infinite observation or reward")
 
-            # The first rollout acted on raw observations: it is used only for the statistics.
+            # The first rollout acted without statistics: it is used only to initialize them.
             if args.norm_obs and agent.obs_rms.count == 0:
                 agent.obs_rms.update(obs[:-1][valid])
                 continue
@@ -419,7 +419,7 @@ def main(args):
                 logprobs = log_prob(agent.policy(obs[:-1]), actions)
             scaled_rewards = rewards
             if args.norm_reward:
-                # Unlike obs_rms, updated before it is used: the policy does not see rewards.
+                # Unlike obs_rms below, updated before use: the policy does not depend on it.
                 agent.return_rms.update(torch.as_tensor(discounted_returns[valid], device=device))
                 scaled_rewards = (rewards / agent.return_rms.std.item()).clip(-10, 10)  # (18)
             advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)
@@ -461,7 +461,7 @@ def main(args):
             returns_var = batch["returns"].var()
             if returns_var > 0:
                 residual_var = (batch["returns"] - batch["values"]).var()
-                metrics["losses/explained_variance"] = 1 - residual_var / returns_var  # (15)
+                metrics["losses/explained_variance"] = 1 - residual_var / returns_var  # also (15)
             metrics["charts/learning_rate"] = optimizer.param_groups[0]["lr"]
             metrics["charts/SPS"] = (global_step - start_step) / (time.time() - start_time)
             mean_return = np.mean(envs.return_queue) if envs.return_queue else np.nan

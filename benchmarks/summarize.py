@@ -119,9 +119,9 @@ def healthy(runs):
     table("healthy", ["KL below 0.02", "clip fraction 0.05 to 0.3", "below 0.05"], [row])
     seeds = len({row["seed"] for row in curves})
     return (
-        f"Over {seeds} runs on LunarLander-v3 with the default settings, the KL is below 0.02 "
-        f"{row[0]} of the time, and the clip fraction is between 0.05 and 0.3 {row[1]} of the time "
-        f"and below 0.05 {row[2]}, mostly at the end, where the learning rate is small."
+        f"In {seeds} runs on LunarLander-v3 with the default settings, {row[0]} of the KL values "
+        f"are below 0.02; {row[1]} of the clip fractions are between 0.05 and 0.3, and {row[2]} are "
+        "below 0.05, mostly at the end, where the learning rate is small."
     )
 
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -114,3 +115,12 @@ def test_speed_measures_between_the_updates(monkeypatch):
     steps_per_second, start_up, memory = speed.ours("CartPole-v1", "ppo", "")
     assert 500 < steps_per_second < 1e6 and 0.5 < start_up < 60 and 100 < memory < 4000
     assert 1000 < speed.environments("CartPole-v1", 4, seconds=0.2) < 1e8
+
+
+def test_plot_draws_the_curves_of_runs(ppo, train):
+    for package in ("matplotlib", "scipy"):
+        pytest.importorskip(package)
+    train(ppo, total_timesteps=3000)
+    command = [sys.executable, ROOT / "benchmarks/plot.py", "runs/CartPole-v1__*"]
+    subprocess.run(command, check=True)
+    assert Path("curves.png").stat().st_size > 10_000

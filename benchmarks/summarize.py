@@ -120,8 +120,8 @@ def healthy(runs):
     seeds = len({row["seed"] for row in curves})
     return (
         f"In {seeds} runs on LunarLander-v3 with the default settings, {row[0]} of the KL values "
-        f"are below 0.02; {row[1]} of the clip fractions are between 0.05 and 0.3, and {row[2]} are "
-        "below 0.05, mostly at the end, where the learning rate is small."
+        f"are below 0.02; {row[1]} of the clip fractions are between 0.05 and 0.3, and {row[2]} "
+        "are below 0.05, mostly at the end, where the learning rate is small."
     )
 
 

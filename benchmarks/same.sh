@@ -2,7 +2,7 @@
 # Do the scripts of COMMIT give the numbers of the present ones, bit for bit? Both train 20,000 steps
 # of every row of environments.csv, and the checkpoints (weights, statistics, optimizer, returns) must
 # be equal as files. Results of that commit then hold for the present code (SAME in train.py).
-#     bash benchmarks/same.sh COMMIT      six minutes on two cores
+#     bash benchmarks/same.sh COMMIT      three minutes on two idle cores
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD work=$(mktemp -d) commit=$1

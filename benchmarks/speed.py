@@ -5,8 +5,8 @@
 
 Every measurement is a process of its own with one thread on one core. The implementations take
 turns, four rounds of them, so that a machine whose speed drifts does not favor one. Speed is in
-environment steps per second after the first update, which compiles SBX, start-up in seconds until
-then, memory in MB at its peak.
+environment steps per second after the first update, in which SBX compiles, start-up in seconds
+until then, memory in MB at its peak.
 """
 
 import os

@@ -548,6 +548,11 @@ def test_initial_weights_are_orthogonal_with_their_gains(script):
             assert not layer.bias.any()
 
 
+def test_the_initial_log_std_may_be_an_integer(ppo_continuous):
+    agent, _ = make_agent(ppo_continuous, log_std_init=-1)
+    assert agent.log_std.tolist() == [-1.0]
+
+
 def test_observations_may_have_any_leading_shape(script):
     agent, _ = make_agent(script)
     for shape in ((), (5,), (1, 5), (3, 1)):

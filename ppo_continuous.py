@@ -347,8 +347,9 @@ def main(args):
         run_dir = Path("runs", name.replace("/", "-").replace(":", "-"))
         run_dir.mkdir(parents=True)
         (run_dir / "args.json").write_text(args_json)
-    # The script may change between resumptions: each one leaves a copy.
-    shutil.copyfile(__file__, run_dir / f"{Path(__file__).stem}-{global_step}.py")
+    trains = global_step < args.total_timesteps  # else the checkpoint is only evaluated
+    if trains:  # The script may change between resumptions: each one leaves a copy.
+        shutil.copyfile(__file__, run_dir / f"{Path(__file__).stem}-{global_step}.py")
     if args.track:
         import wandb
 
@@ -361,7 +362,6 @@ def main(args):
             config=vars(args),
             sync_tensorboard=True,
         )
-    trains = global_step < args.total_timesteps  # else the checkpoint is only evaluated
     # Steps after the checkpoint are logged again; TensorBoard hides the old points.
     writer = SummaryWriter(run_dir, purge_step=global_step + 1 if trains else None)
     print(f"run directory: {run_dir}", flush=True)

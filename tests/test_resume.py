@@ -206,6 +206,9 @@ def test_the_scripts_of_a_run_are_kept(script, run, trained, tmp_path):
         step = load(folder / "checkpoint.pt")["global_step"]
         run(file, "--resume", folder, "--total-timesteps", step + 100)
         assert (folder / f"{source.stem}-{step}.py").read_bytes() == file.read_bytes()
+    copies = len(list(folder.glob("*.py")))
+    run(edited, "--resume", folder, "--total-timesteps", 1)  # only evaluates
+    assert len(list(folder.glob("*.py"))) == copies == 3
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(script, trained, monkeypatch):

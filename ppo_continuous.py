@@ -57,14 +57,14 @@ class Args:
     anneal_lr: bool = True  # anneal the learning rate linearly to 0, eq. 19
     gamma: float = 0.99  # γ, discount factor, eq. 1; usual: 0.9 to 0.999
     gae_lambda: float = 0.95  # λ of generalized advantage estimation, eq. 5; usual: 0.9 to 1
-    num_minibatches: int = 16  # minibatches per epoch, each of M samples; usual M: 64 to 256
+    num_minibatches: int = 16  # minibatches per epoch, of nearly equal size M; usual M: 64 to 256
     update_epochs: int = 5  # K, epochs per update; usual: 3 to 10
     norm_adv: bool = True  # normalize the advantages of each minibatch, eq. 7
-    clip_coef: float = 0.2  # ε, clip range of the probability ratio, eq. 9; usual: 0.1 to 0.3
+    clip_coef: float = 0.2  # ε, clip range of the ratio, eq. 9; usual: 0.1 to 0.3; 1e6: no clip
     clip_vloss: bool = True  # also clip the change in the value to ±ε, eq. 10
     ent_coef: float = 0.0  # c2, weight of the entropy bonus, eq. 12; usual: 0 to 0.01
     vf_coef: float = 0.5  # c1, weight of the value loss, eq. 12
-    max_grad_norm: float = 0.5  # maximum norm of the gradient, eq. 13
+    max_grad_norm: float = 0.5  # maximum norm of the gradient, eq. 13; 1e9: no clip
     log_std_init: float = -0.5  # initial log σ of the policy
     target_kl: float | None = None  # stop an update after an epoch with mean KL above this, eq. 14
     norm_obs: bool = True  # normalize observations by their running mean and variance, eq. 17
@@ -84,11 +84,11 @@ class Args:
     eval_episodes: int = 10  # episodes of the greedy policy at the end; 0 skips the evaluation
     capture_video: bool = False  # record one greedy episode at the end, at most 1000 steps
     checkpoint_interval: float = 30  # seconds between checkpoints
-    resume: str | None = None  # run directory or checkpoint to continue; its flags are the defaults
+    resume: str | None = None  # run directory or checkpoint to resume; its flags apply unless given
 
 
 def make_envs(args, num_envs, **kwargs):
-    """A gym.vector.VectorEnv with flat observations, (num_envs, D).
+    """A gym.vector.VectorEnv with flat observations, (num_envs, D); kwargs are for the environment.
 
     An environment whose episode has ended resets in its next step, which ignores the action and
     returns reward 0 and the first observation of the next episode (AutoresetMode.NEXT_STEP).
@@ -152,7 +152,8 @@ class Agent(nn.Module):
         self.norm_obs = args.norm_obs
         self.obs_rms = RunningMeanStd(D)
         self.return_rms = RunningMeanStd()  # of discounted returns (18); here so that it is saved
-        # ReLU is several times faster than tanh on a CPU, but the critic learns better with tanh.
+        # ReLU is several times faster than tanh, and the actor runs at every step; the critic,
+        # which does not, learns better with tanh.
         self.actor = nn.Sequential(
             layer_init(nn.Linear(D, 64)),
             nn.ReLU(),
@@ -202,7 +203,7 @@ class Agent(nn.Module):
         return actions.clamp(self.action_low, self.action_high)
 
     def forward(self, obs):
-        """The greedy action, as passed to the environment; what torch.onnx.export exports"""
+        """The greedy action, as passed to the environment; for evaluate and torch.onnx.export"""
         mean, log_std = self.policy(obs)
         return self.to_env(mean)
 
@@ -223,8 +224,8 @@ def entropy(policy):
 def gae(rewards, values, terminated, dones, gamma, gae_lambda):
     """Advantages, (T, N), by generalized advantage estimation; values is (T + 1, N), V(s_T) last.
 
-    The step after dones[t] only resets. Its advantage is meaningless: ~dones[t] keeps it from
-    flowing into the previous episode, and main drops it (16).
+    If dones[t], step t + 1 only resets, and its advantage is meaningless: ~dones[t] keeps it out of
+    the episode that has ended, and main drops it (16).
     """
     advantages = np.zeros_like(rewards)
     advantage = 0.0
@@ -297,9 +298,9 @@ def load_checkpoint(path):
 
 
 def main(args):
-    """Train, save and evaluate. With args.resume, the flags are still those in args."""
-    # Another program may pass NumPy numbers, which weights_only of torch.load refuses. Through JSON
-    # they become plain numbers; NaN and infinity raise.
+    """Train, save and evaluate. args.resume restores the state; the flags are those in args."""
+    # A program that calls main may pass NumPy numbers, which torch.load refuses (weights_only).
+    # Through JSON they become plain numbers; NaN and infinity raise.
     args_json = json.dumps(vars(args), indent=2, default=np.generic.item, allow_nan=False)
     args = Args(**json.loads(args_json))
     T, N = args.num_steps, args.num_envs
@@ -319,7 +320,8 @@ def main(args):
     global_step = start_step
 
     # Gymnasium seeds environment i with env_seed + i. With env_seed = args.seed, runs with seeds 1
-    # and 2 would share episodes, and a resumed run repeat its own. Hence a hash of seed and step.
+    # and 2 would share episodes, and a resumed run repeat its own. Hence it is random, but fixed by
+    # seed and step.
     rng = np.random.default_rng([args.seed, global_step])
     seed, env_seed = rng.integers(2**31, size=2).tolist()
     random.seed(seed)  # this and np.random are for environments that draw from them
@@ -430,14 +432,14 @@ def main(args):
                 agent.obs_rms.update(obs[:-1][valid])
                 continue
 
-            # Advantages. The agent has not changed since it acted: one pass over the whole rollout
-            # gives V_old and log π_old (with dropout it would not).
+            # Advantages. The agent has not changed since it acted, so that one pass over the whole
+            # rollout gives V_old and log π_old. (With dropout, store them while acting instead.)
             with torch.no_grad():
                 values = agent.value(obs).cpu().numpy()
                 logprobs = log_prob(agent.policy(obs[:-1]), actions)
             scaled_rewards = rewards
             if args.norm_reward:
-                # Unlike obs_rms below, updated before use: the policy does not depend on it.
+                # Updated before use, as the policy does not depend on the scale of rewards.
                 agent.return_rms.update(torch.as_tensor(discounted_returns[valid], device=device))
                 scaled_rewards = (rewards / agent.return_rms.std.item()).clip(-10, 10)  # (18)
             advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)

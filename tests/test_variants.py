@@ -257,7 +257,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_torchrun_stops_and_resumes(tmp_path):
-    """SIGTERM to torchrun leaves a checkpoint, which one and two processes resume."""
+    """SIGTERM to torchrun leaves a checkpoint, which two processes resume."""
     (tmp_path / "keep_weights.py").write_text(KEEP_WEIGHTS)
     script = str(patched("torchrun", "ppo", tmp_path).relative_to(tmp_path))
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -285,13 +285,12 @@ def test_torchrun_stops_and_resumes(tmp_path):
     steps = [x for x, _ in logged["charts/SPS"]]
     assert steps[-1] == step and max(np.diff(steps)) > 4 * 64
 
-    resume = [script, "--resume", str(run), "--total-timesteps"]
-    for more, argv in ((2000, torchrun), (4000, [])):
-        assert start(*argv, *resume, str(step + more)).wait(timeout=60) == 0
-        run, checkpoint, logged = the_run(tmp_path)
-        assert step + more <= checkpoint["global_step"] < step + more + 2 * 4 * 64
-        assert checkpoint["agent"]["obs_rms.count"] == checkpoint["global_step"]
-        assert logged["eval/episodic_return"][-1][0] == checkpoint["global_step"]
+    resume = [script, "--resume", str(run), "--total-timesteps", str(step + 2000)]
+    assert start(*torchrun, *resume).wait(timeout=60) == 0
+    run, checkpoint, logged = the_run(tmp_path)
+    assert step + 2000 <= checkpoint["global_step"] < step + 2000 + 2 * 4 * 64
+    assert checkpoint["agent"]["obs_rms.count"] == checkpoint["global_step"]
+    assert logged["eval/episodic_return"][-1][0] == checkpoint["global_step"]
 
 
 # The small edits of the README

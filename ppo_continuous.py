@@ -306,9 +306,9 @@ def main(args):
     T, N = args.num_steps, args.num_envs
     # A minibatch needs two samples for the std in (7). In the worst case every other step is a
     # reset, which leaves T // 2 samples per environment (16).
-    most = N * (T // 2) // 2
-    assert 1 <= args.num_minibatches <= most, (
-        f"--num-minibatches must be from 1 to num_envs * (num_steps // 2) // 2 = {most}"
+    limit = N * (T // 2) // 2
+    assert 1 <= args.num_minibatches <= limit, (
+        f"--num-minibatches must be from 1 to num_envs * (num_steps // 2) // 2 = {limit}"
     )
     assert args.update_epochs >= 1, "--update-epochs must be at least 1"
     assert 0 <= args.gamma <= 1, "--gamma must be from 0 to 1"
@@ -342,8 +342,9 @@ def main(args):
         agent.load_state_dict(checkpoint["agent"])
         optimizer.load_state_dict(checkpoint["optimizer"])
         envs.return_queue.extend(checkpoint["recent_returns"])
-        best_return = checkpoint["best_return"]
         run_dir = Path(args.resume) if Path(args.resume).is_dir() else Path(args.resume).parent
+        if (run_dir / "best.pt").exists():  # after a kill it may be newer than the checkpoint
+            best_return = load_checkpoint(run_dir / "best.pt")["best_return"]
     else:
         name = f"{args.env_id}__{args.exp_name}__{args.seed}__{datetime.now():%Y%m%d-%H%M%S-%f}"
         run_dir = Path("runs", name.replace("/", "-").replace(":", "-"))

@@ -245,13 +245,13 @@ def test_eq_8_the_ratio_is_1_until_the_first_step_and_pi_old_stays(script, train
     assert all(value > 1e-6 for _, value in curves["losses/approx_kl"])
 
 
-TABLES = [  # of derivation.md, ε = 0.2: A, r, L^CLIP, whether it is flat (None at a boundary)
-    (1, [0.5, 0.8, 1.0, 1.1], [0.5, 0.8, 1.0, 1.1], False),
+TABLES = [  # of README.md, ε = 0.2: A, ratio, L^CLIP, whether it is flat (None at a boundary)
+    (1, [0.5, 0.7, 0.8, 1.0, 1.1], [0.5, 0.7, 0.8, 1.0, 1.1], False),
     (1, [1.2], [1.2], None),
     (1, [1.3, 1.5, 2.0], [1.2, 1.2, 1.2], True),
     (-1, [0.5, 0.7], [-0.8, -0.8], True),
     (-1, [0.8], [-0.8], None),
-    (-1, [1.0, 1.2, 1.5, 2.0], [-1.0, -1.2, -1.5, -2.0], False),
+    (-1, [1.0, 1.1, 1.2, 1.3, 1.5, 2.0], [-1.0, -1.1, -1.2, -1.3, -1.5, -2.0], False),
     (0, [0.5, 0.8, 1.0, 1.2, 2.0], [0.0] * 5, True),
 ]
 

@@ -117,7 +117,7 @@ def healthy(runs):
     table("healthy", ["KL below 0.02", "clip fraction 0.05 to 0.3", "below 0.05"], [row])
     seeds = len({row["seed"] for row in curves})
     return (
-        f"In {seeds} runs on LunarLander-v3 with the default settings, averaged over 10,000 steps, "
+        f"In {seeds} runs on LunarLander-v3 with the default settings, averaged over 10k steps, "
         f"{row[0]} of the KL values are below 0.02; {row[1]} of the clip fractions are between "
         f"0.05 and 0.3, and {row[2]} are below 0.05, mostly at the end, where the learning rate is "
         f"small."

@@ -280,7 +280,7 @@ def load_checkpoint(path):
 
 
 def main(args):
-    """Train, save and evaluate. args.resume restores the state; the flags are those in args."""
+    """Train, save and evaluate. args.resume restores the state, not the flags (see the end)."""
     # A program that calls main may pass NumPy numbers, which torch.load refuses (weights_only).
     # Through JSON they become plain numbers; NaN and infinity raise.
     args_json = json.dumps(vars(args), indent=2, default=np.generic.item, allow_nan=False)
@@ -323,9 +323,9 @@ def main(args):
     if args.resume:
         agent.load_state_dict(checkpoint["agent"])
         optimizer.load_state_dict(checkpoint["optimizer"])
-        envs.return_queue.extend(checkpoint["recent_returns"])
+        envs.return_queue.extend(checkpoint["recent_returns"])  # not counted as new
         run_dir = Path(args.resume) if Path(args.resume).is_dir() else Path(args.resume).parent
-        if (run_dir / "best.pt").exists():  # after a kill it may be newer than the checkpoint
+        if (run_dir / "best.pt").exists():  # the checkpoint's may be older, after a kill
             best_return = load_checkpoint(run_dir / "best.pt")["best_return"]
     else:
         name = f"{args.env_id}__{args.exp_name}__{args.seed}__{datetime.now():%Y%m%d-%H%M%S-%f}"
@@ -422,7 +422,7 @@ def main(args):
                 logprobs = log_prob(agent.policy(obs[:-1]), actions)
             scaled_rewards = rewards
             if args.norm_reward:
-                # Updated before use, as the policy does not depend on the scale of rewards.
+                # Updated before use, unlike obs_rms: no action depends on the scale of rewards.
                 agent.return_rms.update(torch.as_tensor(discounted_returns[valid], device=device))
                 scaled_rewards = (rewards / agent.return_rms.std.item()).clip(-10, 10)  # (18)
             advantages = gae(scaled_rewards, values, terminated, dones, args.gamma, args.gae_lambda)
@@ -464,7 +464,7 @@ def main(args):
             returns_var = batch["returns"].var()
             if returns_var > 0:
                 residual_var = (batch["returns"] - batch["values"]).var()
-                metrics["losses/explained_variance"] = 1 - residual_var / returns_var  # also (15)
+                metrics["losses/explained_variance"] = 1 - residual_var / returns_var  # (15)
             metrics["charts/learning_rate"] = optimizer.param_groups[0]["lr"]
             metrics["charts/SPS"] = (global_step - start_step) / (time.time() - start_time)
             mean_return = np.mean(envs.return_queue) if envs.return_queue else np.nan
@@ -477,7 +477,7 @@ def main(args):
             for name, value in metrics.items():
                 writer.add_scalar(name, value, global_step)
 
-            # best.pt is the agent at the highest mean return of 100 episodes so far.
+            # best.pt: the agent right after the highest mean return of 100 training episodes so far
             if len(envs.return_queue) == 100 and mean_return > best_return:
                 best_return = float(mean_return)
                 save("best")

@@ -280,7 +280,7 @@ def draw_return_and_kl(epochs):
             points, middle, *_ = band(curves["step"], curves[column], steps)
             side.plot(points, middle, style, color=color, label=label)
     axis.set(xlabel="steps", ylabel="return (solid)")
-    axis.set_title("Without the clip the KL is over a hundred times larger", size=11)
+    axis.set_title("20 epochs: without the clip the KL is about 100 times larger", size=11)
     axis.set_xticks([0, 250_000, 500_000], ["0", "250k", "500k"])
     right.set(yscale="log", ylabel="approximate KL (dashed)")
     axis.legend(frameon=False, labelcolor="linecolor", handlelength=0, loc="center right")

@@ -350,7 +350,8 @@ def speed(runs):
             cells[row["implementation"], row["environment"], what].append(float(row[what] or 0))
 
     def median(*key):
-        return f"{np.median(cells[key]):,.0f}" if any(cells[key]) else "-"
+        digits = 1 if key[-1] == "start_up" else 0
+        return f"{np.median(cells[key]):,.{digits}f}" if any(cells[key]) else "-"
 
     names = dict.fromkeys(name for name, _, _ in cells)
     envs = list(dict.fromkeys(env_id for _, env_id, _ in cells))

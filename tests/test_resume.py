@@ -278,6 +278,7 @@ from pathlib import Path
 import gymnasium, torch._dynamo, torch.utils.tensorboard, tqdm, tyro  # once: copies start fast
 
 def start(*flags):
+    time.sleep(1 - time.time() % 1)  # TensorBoard sorts files of the same second by pid, as text
     pid = os.fork()
     if pid == 0:
         sys.argv = [sys.argv[1], *flags]
@@ -285,7 +286,7 @@ def start(*flags):
         os._exit(0)
     return pid
 
-moments, begin, pid = random.Random(1), time.time(), start(*sys.argv[3:])
+moments, pid, begin = random.Random(1), start(*sys.argv[3:]), time.time()
 while not (checkpoints := list(Path("runs").glob("*/checkpoint.pt"))):
     time.sleep(0.01)
 startup = time.time() - begin

@@ -341,10 +341,10 @@ def main(args):
     if args.resume:
         agent.load_state_dict(checkpoint["agent"])
         optimizer.load_state_dict(checkpoint["optimizer"])
-        envs.return_queue.extend(checkpoint["recent_returns"])  # not counted as new
+        envs.return_queue.extend(checkpoint["recent_returns"])
         run_dir = Path(args.resume) if Path(args.resume).is_dir() else Path(args.resume).parent
-        if (run_dir / "best.pt").exists():  # the checkpoint's may be older, after a kill
-            best_return = load_checkpoint(run_dir / "best.pt")["best_return"]
+        if (run_dir / "best.pt").exists():
+            best_return = np.mean(load_checkpoint(run_dir / "best.pt")["recent_returns"])
     else:
         name = f"{args.env_id}__{args.exp_name}__{args.seed}__{datetime.now():%Y%m%d-%H%M%S-%f}"
         run_dir = Path("runs", name.replace("/", "-").replace(":", "-"))
@@ -377,7 +377,6 @@ def main(args):
             "optimizer": optimizer.state_dict(),
             "global_step": global_step,
             "recent_returns": [float(x) for x in envs.return_queue],
-            "best_return": best_return,
         }
         # Renaming is atomic: a checkpoint is never half-written.
         torch.save(state, run_dir / f"{name}.tmp")
@@ -497,7 +496,7 @@ def main(args):
 
             # best.pt: the agent right after the highest mean return of 100 training episodes so far
             if len(envs.return_queue) == 100 and mean_return > best_return:
-                best_return = float(mean_return)
+                best_return = mean_return
                 save("best")
             if time.time() - last_save > args.checkpoint_interval:
                 save("checkpoint")

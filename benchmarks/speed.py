@@ -3,13 +3,14 @@
     pip install -r benchmarks/requirements.txt && bash benchmarks/fetch_cleanrl.sh
     python benchmarks/speed.py              results/speed.csv
 
-Every measurement is a process of its own with one thread on one core. The implementations take
-turns, four rounds of them, so that a machine whose speed drifts does not favor one. Speed is in
-environment steps per second after the first update, in which SBX compiles, start-up in seconds
-until then, memory in MB at its peak.
+Every measurement is a process of its own with one thread on one core, or two such processes in the
+row of torchrun.patch. The implementations take turns, four rounds of them, so that a machine whose
+speed drifts does not favor one. Speed is in environment steps per second after the first update, in
+which SBX compiles, start-up in seconds until then, memory in MB at its peak.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -34,12 +35,12 @@ TASKS = [
 ]
 
 
-def measure(*command):
+def measure(*command, pin=PIN):
     """Steps per second, seconds to the end of the first update, MB: of one process."""
     with TemporaryDirectory() as folder:
         start = time.time()
         process = subprocess.Popen(
-            [*PIN, *map(str, command)],
+            [*pin, *map(str, command)],
             cwd=folder,
             env=os.environ | ONE_THREAD,
             stdout=subprocess.DEVNULL,
@@ -59,6 +60,17 @@ def measure(*command):
 def ours(env_id, script, flags):
     flags = f"--env-id {env_id} --total-timesteps {STEPS} --eval-episodes 0 {flags}"
     return measure(sys.executable, HERE.parent / f"{script}.py", *flags.split())
+
+
+def torchrun(env_id, script):
+    """Steps per second of two processes on two cores, at our default settings."""
+    flags = f"--env-id {env_id} --total-timesteps {5 * STEPS} --eval-episodes 0"
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    patch = ["git", "apply", "--include", f"{script}.py", HERE / "variants/torchrun.patch"]
+    with TemporaryDirectory() as folder:  # outside of the repository, as git apply needs it
+        copy = shutil.copy(HERE.parent / f"{script}.py", folder)
+        subprocess.run(patch, cwd=folder, check=True)
+        return measure(*run, copy, *flags.split(), pin=())[0], "", ""
 
 
 def cleanrl(env_id, script):
@@ -98,6 +110,7 @@ def main():
                 "SB3": rival("sb3", env_id, script),
                 "SBX": rival("sbx", env_id, script),
                 "ours, our defaults": ours(env_id, script, ""),
+                "ours, our defaults, two processes": torchrun(env_id, script),
                 "environment": (environments(env_id, 4 if script == "ppo" else 1), "", ""),
             }
             for name, values in measured.items():

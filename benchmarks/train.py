@@ -52,8 +52,11 @@ def code_hash(path):
 
 SCRIPTS = {name: code_hash(HERE.parent / name) for name in ("ppo.py", "ppo_continuous.py")}
 # Earlier code that gives the same numbers as the present one, bit for bit; same.sh shows it
-SAME = dict.fromkeys(("fe18c3f1d79c", "cf862569bef2", "3a1d648dee60"), "f6d380caf5c0")
-SAME |= dict.fromkeys(("731019d84dfe", "9386764dc7ee", "712a75385fe3"), "6991f3e87ef2")
+EARLIER = {
+    "ad6bdd381b35": ("fe18c3f1d79c", "cf862569bef2", "3a1d648dee60", "f6d380caf5c0"),
+    "c136cef17f9c": ("731019d84dfe", "9386764dc7ee", "712a75385fe3", "6991f3e87ef2"),
+}
+SAME = {earlier: present for present, others in EARLIER.items() for earlier in others}
 
 
 def present_code(code):
@@ -162,8 +165,8 @@ def train(name, seed, command, flags, core):
     last_step, last_second, _ = max(tuple(x[-1]) for x in curves.values() if len(x))
     greedy = scalars.get("eval/episodic_return")
     best = max(returns[:, 2], default=np.nan)
-    for checkpoint in events.parent.glob("checkpoint.pt"):  # ours: of 100 episodes, not fewer
-        best = torch.load(checkpoint)["best_return"]
+    for file in events.parent.glob("best.pt"):  # ours: of 100 episodes, not fewer
+        best = np.mean(torch.load(file)["recent_returns"])
     row = {
         "name": name,
         "seed": seed,

@@ -88,8 +88,9 @@ class Args:
 
 
 def make_envs(args, num_envs, **kwargs):
-    """A gym.vector.VectorEnv with flat observations, (num_envs, D); kwargs are for the environment.
+    """A gym.vector.VectorEnv; kwargs are for the environment.
 
+    Observations are flattened to (num_envs, D), unless they are images, (num_envs, H, W, C).
     An environment whose episode has ended resets in its next step, which ignores the action and
     returns reward 0 and the first observation of the next episode (AutoresetMode.NEXT_STEP).
     So the step that ends an episode returns its last observation. return_queue and length_queue of
@@ -104,9 +105,7 @@ def make_envs(args, num_envs, **kwargs):
     if envs.metadata.get("autoreset_mode") != gym.vector.AutoresetMode.NEXT_STEP:
         raise ValueError(f"{args.env_id} does not autoreset in NEXT_STEP mode")
     obs_space = envs.single_observation_space
-    if obs_space.dtype == np.uint8 and len(obs_space.shape) > 1:
-        raise ValueError("observations are images: apply benchmarks/variants/cnn.patch")
-    if not isinstance(obs_space, gym.spaces.Box) or len(obs_space.shape) != 1:
+    if not isinstance(obs_space, gym.spaces.Box) or len(obs_space.shape) not in (1, 3):
         envs = gym.wrappers.vector.FlattenObservation(envs)
     return gym.wrappers.vector.RecordEpisodeStatistics(envs, buffer_length=100)
 
@@ -145,7 +144,7 @@ class Agent(nn.Module):
 
     def __init__(self, envs, args):
         super().__init__()
-        D = envs.single_observation_space.shape[0]
+        (D,) = envs.single_observation_space.shape  # for images see benchmarks/variants/cnn.patch
         low = torch.as_tensor(envs.single_action_space.low)
         high = torch.as_tensor(envs.single_action_space.high)
         A = low.numel()

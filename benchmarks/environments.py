@@ -1,11 +1,12 @@
 """Environments of variants.sh, for --env-id environments:NAME with this folder on PYTHONPATH: NAME
-is CartPoleWithoutVelocities-v1, DeepSea-v0 or, with MinAtar installed, MinAtar/Breakout-v1."""
+is CartPoleWithoutVelocities-v1, DeepSea-v0 or, with MinAtar installed, MinAtar/Breakout-v1 and
+FlatBreakout-v1."""
 
 from contextlib import suppress
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.wrappers import TransformObservation
+from gymnasium.wrappers import FlattenObservation, TransformObservation
 
 
 def cartpole_without_velocities(**options):
@@ -14,6 +15,11 @@ def cartpole_without_velocities(**options):
     bounds = env.observation_space
     space = gym.spaces.Box(bounds.low[positions], bounds.high[positions], dtype=bounds.dtype)
     return TransformObservation(env, lambda obs: obs[positions], space)
+
+
+def flat_breakout(**options):
+    """Breakout of MinAtar with the pixels as a vector."""
+    return FlattenObservation(gym.make("MinAtar/Breakout-v1", **options))
 
 
 class DeepSea(gym.Env):
@@ -51,3 +57,4 @@ with suppress(ImportError):
     from minatar.gym import register_envs
 
     register_envs()
+    gym.register("FlatBreakout-v1", flat_breakout)

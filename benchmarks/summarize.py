@@ -11,7 +11,7 @@ from collections import defaultdict
 
 import numpy as np
 from scipy import stats
-from train import HERE, RUNS, SAME, SCRIPTS, check_code, read_csv, write_csv
+from train import HERE, RUNS, SCRIPTS, check_code, read_csv, write_csv
 
 LANDER = "LunarLander-v3"
 ZOO = "SB3, zoo's setting"
@@ -93,7 +93,7 @@ def code(runs):
     machines, ours = ({row[x] for row in rows} - {""} for x in ("machine", "packages"))
     machine, version = "; ".join(sorted(machines)), "; ".join(sorted(ours))
     return (
-        f"Hashes of the code: {hashes} (earlier, with the same numbers: {', '.join(SAME)}). "
+        f"Hashes of the code: {hashes} (train.py lists earlier ones, of the same numbers). "
         f"Machine: {machine}. Our runs used {version}."
     )
 

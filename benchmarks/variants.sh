@@ -25,8 +25,10 @@ id=environments:CartPoleWithoutVelocities-v1 steps=300000
 for name in base gru; do run CartPoleWithoutVelocities $name --num-minibatches 4; done
 id=environments:DeepSea-v0 steps=150000
 for name in base rnd; do run DeepSea $name --no-norm-reward; done
-id=environments:MinAtar/Breakout-v1 steps=500000
-for name in base cnn; do run Breakout $name --no-norm-obs; done
+id=environments:FlatBreakout-v1 steps=500000
+run Breakout base --no-norm-obs
+id=environments:MinAtar/Breakout-v1
+run Breakout cnn --no-norm-obs
 
 kind=ppo_continuous
 id=LunarLanderContinuous-v3 steps=200000

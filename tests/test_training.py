@@ -330,7 +330,7 @@ def test_other_wrong_numbers_raise_before_anything_is_written(script, tmp_path, 
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("Pixels", "images"),
+        ("Pixels", "too many values to unpack"),
         ("SameStep", "NEXT_STEP"),
         ("Silent", "NEXT_STEP"),
         ("From1-v0", "does not support actions Discrete"),

@@ -14,7 +14,7 @@ A = number of actions (ppo.py) or size of an action (ppo_continuous.py).
 # dependencies = [
 #     "torch==2.13.0",
 #     "gymnasium[box2d,classic-control,mujoco]==1.4.0",
-#     "mujoco==3.17.0",
+#     "mujoco==3.15.0",
 #     'numpy==2.4.6; python_version >= "3.11"',
 #     'numpy==2.2.6; python_version < "3.11"',
 #     "tyro==1.0.17",
@@ -89,7 +89,7 @@ class Args:
 def make_envs(args, num_envs, **kwargs):
     """A gym.vector.VectorEnv; kwargs are for the environment.
 
-    Observations are flattened to (num_envs, D), unless they are images, (num_envs, H, W, C).
+    Observations are flattened to (num_envs, D), unless they have three dimensions, as images do.
     An environment whose episode has ended resets in its next step, which ignores the action and
     returns reward 0 and the first observation of the next episode (AutoresetMode.NEXT_STEP).
     So the step that ends an episode returns its last observation. return_queue and length_queue of
@@ -167,7 +167,8 @@ class Agent(nn.Module):
 
     def normalize(self, obs):
         if self.norm_obs:
-            obs = ((obs - self.obs_rms.mean) / self.obs_rms.std).clamp(-10, 10)  # (17)
+            # float: as rounded in training, even if the environment returns float64
+            obs = ((obs.float() - self.obs_rms.mean) / self.obs_rms.std).clamp(-10, 10)  # (17)
         return obs.float()
 
     def value(self, obs):
@@ -343,7 +344,8 @@ def main(args):
             name=run_dir.resolve().name,
             id=run_dir.resolve().name,
             resume="allow",
-            config=vars(args),
+            reinit="finish_previous",  # one that an error has left open
+            config=vars(args) if trains else None,  # else that of the run stays
             sync_tensorboard=True,
         )
     # Steps after the checkpoint are logged again; TensorBoard hides the old points.
@@ -353,7 +355,7 @@ def main(args):
     def save(name):
         writer.flush()  # so that the curves reach at least as far as the checkpoint
         state = {
-            "args": vars(args),
+            "args": vars(args) | {"resume": None},  # main(Args(**these)) is a new run
             "agent": agent.state_dict(),
             "optimizer": optimizer.state_dict(),
             "global_step": global_step,

@@ -453,11 +453,14 @@ def test_eq_17_moments_are_numpys(script, offset, scale):
 
 
 def test_eq_17_observations_are_normalized_and_clipped(script):
-    """A feature that never varies and one far from 0 are no exception."""
+    """A feature that never varies and one far from 0 are no exception; float64 is rounded, as it
+    is in training."""
     agent, _ = make_agent(script)
     D = agent.actor[0].in_features
     x = np.random.default_rng(4).normal([123456.789, 1e6, 0, 7][:D], [0, 1, 2, 0][:D], (200, D))
+    exact, x = x, x.astype(np.float32).astype(np.float64)
     agent.obs_rms.update(torch.as_tensor(x))
+    assert torch.equal(agent.normalize(torch.as_tensor(exact)), agent.normalize(torch.as_tensor(x)))
     expected = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-8)
     close(agent.normalize(torch.as_tensor(x)), expected, atol=1e-4)
     far = torch.as_tensor(x + [0, 1e3, -1e9, 0][:D])

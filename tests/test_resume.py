@@ -110,6 +110,7 @@ def test_a_resumed_run_goes_on_where_it_was(script, run, trained, monkeypatch):
     rollout = after["agent"]["obs_rms.count"] - after["agent"]["return_rms.count"]
     assert 0 < rollout <= 4 * 16  # the first, which only starts the statistics
     assert len(after["recent_returns"]) == 100  # though only 50 have ended since
+    assert after["args"]["resume"] is None  # so that a program can start such a run anew
 
 
 @pytest.mark.any_ppo
@@ -436,6 +437,8 @@ def test_a_tracked_run_stays_tracked_under_its_name(script, run, trained, monkey
     assert first["id"] == first["name"] == second["id"] == second["name"] == folder.name
     assert first["project"] == second["project"] == "mine" and done == done_too == 0
     assert second["resume"] == "allow" and second["config"]["total_timesteps"] == 2000
+    run(script.__file__, "--resume", folder, "--total-timesteps", 1, "--track")
+    assert calls[-2]["config"] is None  # what is only evaluated keeps its own
 
 
 def test_wandb_offline(command, monkeypatch):

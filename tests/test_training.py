@@ -110,6 +110,7 @@ def test_defaults_reach(request, train, name, env_id, steps, seeds, threshold, o
 SPACES = {
     "matrix": gym.spaces.Box(-5, 5, (2, 3), np.float64),
     "integers": gym.spaces.Box(-(10**6), 10**6, (3, 1), np.int64),
+    "booleans": gym.spaces.Box(0, 1, (3,), np.bool_),
     "discrete": Discrete(5, start=3),
     "tuple": gym.spaces.Tuple([Discrete(2), gym.spaces.Box(-1, 1, (2,), np.float32)]),
     "dict": gym.spaces.Dict(a=gym.spaces.MultiBinary(3), b=gym.spaces.Dict(c=Discrete(2))),

@@ -577,9 +577,10 @@ def test_actions_are_scaled_to_the_bounds_and_clipped(ppo_continuous):
 
     def to_env(low, high, actions):
         box = gym.spaces.Box(np.array(low), np.array(high), dtype=np.float64)
-        envs = SimpleNamespace(single_observation_space=box, single_action_space=box)
+        obs = gym.spaces.Box(-1, 1, (3,))
+        envs = SimpleNamespace(single_observation_space=obs, single_action_space=box)
         agent = ppo_continuous.Agent(envs, ppo_continuous.Args())
-        assert agent.sample(torch.zeros(5, 2)).shape == (5, box.low.size)
+        assert agent.sample(torch.zeros(5, 3)).shape == (5, box.low.size)
         return agent.to_env(tensor(actions)).tolist()
 
     inf = np.inf

@@ -177,7 +177,7 @@ class Agent(nn.Module):
 
     def normalize(self, obs):
         if self.norm_obs:
-            # float: as rounded in training, even if the environment returns float64
+            # float32, as in training, even where the environment returns float64
             obs = ((obs.float() - self.obs_rms.mean) / self.obs_rms.std).clamp(-10, 10)  # (17)
         return obs.float()
 

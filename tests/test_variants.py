@@ -188,6 +188,20 @@ def test_continuous_squashed_has_the_density_of_tanh_of_a_normal(tmp_path):
     assert entropy.mean().item() == pytest.approx(-log_prob.mean().item(), abs=0.05)
 
 
+def test_rnd_gets_used_to_where_episodes_end(tmp_path, train, monkeypatch):
+    """No one acts on an episode's last observation, here 7, but it has a bonus."""
+    module, seen = load("ppo", patched("rnd", "ppo", tmp_path)), []
+    bonus = module.Agent.bonus
+
+    def record(self, obs):
+        seen.extend(obs[(obs == 7).all(-1)] if torch.is_grad_enabled() else [])
+        return bonus(self, obs)
+
+    monkeypatch.setattr(module.Agent, "bonus", record)
+    train(module, env_id="envs:Marked-v0", **SHORT)
+    assert len(seen) > 10
+
+
 @pytest.mark.parametrize("target_kl, grows", [(1e-9, True), (1e3, False)])
 def test_penalty_follows_the_kl(tmp_path, train, target_kl, grows):
     module = load("ppo", patched("penalty", "ppo", tmp_path))

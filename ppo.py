@@ -274,8 +274,7 @@ def evaluate(agent, envs, seed, max_steps=30_000):
 
 def load_checkpoint(path):
     """Load a checkpoint file, or the checkpoint.pt of a run directory."""
-    path = Path(path)
-    file = path / "checkpoint.pt" if path.is_dir() else path
+    file = Path(path, "checkpoint.pt") if Path(path).is_dir() else path
     return torch.load(file, map_location="cpu", weights_only=True)
 
 
@@ -289,17 +288,14 @@ def main(args):
     # A minibatch needs two samples for the std in (7). In the worst case every other step is a
     # reset, which leaves T // 2 samples per environment (16).
     limit = N * (T // 2) // 2
-    assert 1 <= args.num_minibatches <= limit, (
-        f"--num-minibatches must be from 1 to num_envs * (num_steps // 2) // 2 = {limit}"
-    )
+    assert 1 <= args.num_minibatches <= limit, f"--num-minibatches must be from 1 to {limit}"
     assert args.update_epochs >= 1, "--update-epochs must be at least 1"
     assert 0 <= args.gamma <= 1, "--gamma must be from 0 to 1"
     assert 0 <= args.gae_lambda <= 1, "--gae-lambda must be from 0 to 1"
     assert args.clip_coef >= 0, "--clip-coef must not be negative"
     assert args.max_grad_norm >= 0, "--max-grad-norm must not be negative"
-    checkpoint = load_checkpoint(args.resume) if args.resume else None
-    start_step = checkpoint["global_step"] if checkpoint else 0
-    global_step = start_step
+    checkpoint = load_checkpoint(args.resume) if args.resume else {"global_step": 0}
+    global_step = start_step = checkpoint["global_step"]
 
     # Gymnasium seeds environment i with env_seed + i. With env_seed = args.seed, runs with seeds 1
     # and 2 would share episodes, and a resumed run repeat its own. Hence it is random, but fixed by
@@ -371,9 +367,7 @@ def main(args):
     actions = torch.zeros(T, N, dtype=torch.long, device=device)
     rewards = np.zeros((T, N), dtype=np.float32)
     discounted_returns = np.zeros((T, N))
-    valid = np.zeros((T, N), dtype=bool)
-    terminated = np.zeros((T, N), dtype=bool)
-    dones = np.zeros((T, N), dtype=bool)
+    valid, terminated, dones = np.zeros((3, T, N), dtype=bool)
 
     next_obs, _ = envs.reset(seed=env_seed)
     next_done = np.zeros(N, dtype=bool)
@@ -399,8 +393,7 @@ def main(args):
                 actions[t] = agent.sample(obs[t])
                 env_actions = actions[t].cpu().numpy()
                 next_obs, rewards[t], terminated[t], truncated, _ = envs.step(env_actions)
-                next_done = terminated[t] | truncated
-                dones[t] = next_done
+                dones[t] = next_done = terminated[t] | truncated
                 # (18), discounted sum of the rewards so far; a reset step sets it to 0
                 discounted_return = (args.gamma * discounted_return + rewards[t]) * valid[t]
                 discounted_returns[t] = discounted_return
@@ -521,7 +514,4 @@ if __name__ == "__main__":
     args = tyro.cli(Args, description=__doc__)
     if args.resume:  # parse again, with the flags of the run as defaults
         args = tyro.cli(Args, default=Args(**load_checkpoint(args.resume)["args"]))
-    try:
-        main(args)
-    except KeyboardInterrupt:
-        sys.exit(130)  # 128 + SIGINT
+    main(args)

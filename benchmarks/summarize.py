@@ -333,7 +333,8 @@ def variants(runs):
     for name, rows in list(runs.items()):
         variant, _, environment = name.removeprefix("variant ").partition(", ")
         if name.startswith("variant ") and variant != "base":
-            base = runs[f"variant base, {environment}"]
+            seeds = {row["seed"] for row in rows}
+            base = [x for x in runs[f"variant base, {environment}"] if x["seed"] in seeds]
             returns = [show(column(x, "greedy_return")) for x in (base, rows)]
             lines.append(
                 [environment, thousands(rows[0]), len(rows), returns[0], variant, returns[1]]

@@ -358,8 +358,8 @@ def main(args):
             name=run_dir.resolve().name,
             id=run_dir.resolve().name,
             resume="allow",
-            reinit="finish_previous",  # one that an error has left open
-            config=vars(args) if trains else None,  # else that of the run stays
+            reinit="finish_previous",  # a run that an error left open
+            config=vars(args) if trains else None,  # an evaluation alone keeps it
             sync_tensorboard=True,
         )
     # Steps after the checkpoint are logged again; TensorBoard hides the old points.
@@ -369,7 +369,7 @@ def main(args):
     def save(name):
         writer.flush()  # so that the curves reach at least as far as the checkpoint
         state = {
-            "args": vars(args) | {"resume": None},  # main(Args(**these)) is a new run
+            "args": vars(args) | {"resume": None},  # so main(Args(**these)) starts a new run
             "agent": agent.state_dict(),
             "optimizer": optimizer.state_dict(),
             "global_step": global_step,

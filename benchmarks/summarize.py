@@ -93,7 +93,7 @@ def code(runs):
     machines, ours = ({row[x] for row in rows} - {""} for x in ("machine", "packages"))
     machine, version = "; ".join(sorted(machines)), "; ".join(sorted(ours))
     return (
-        f"Hashes of the code: {hashes} (train.py lists earlier ones, of the same numbers). "
+        f"Hashes of the code: {hashes} (train.py lists earlier ones with the same numbers). "
         f"Machine: {machine}. Our runs used {version}."
     )
 

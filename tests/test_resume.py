@@ -436,6 +436,7 @@ def test_a_tracked_run_stays_tracked_under_its_name(script, run, trained, monkey
     first, done, second, done_too = calls
     assert first["id"] == first["name"] == second["id"] == second["name"] == folder.name
     assert first["project"] == second["project"] == "mine" and done == done_too == 0
+    assert second["reinit"] == "finish_previous"  # after an error in a program, not the old one
     assert second["resume"] == "allow" and second["config"]["total_timesteps"] == 2000
     run(script.__file__, "--resume", folder, "--total-timesteps", 1, "--track")
     assert calls[-2]["config"] is None  # what is only evaluated keeps its own

@@ -88,7 +88,7 @@ class Args:
 
 
 def make_envs(args, num_envs, **kwargs):
-    """A gym.vector.VectorEnv; kwargs are for the environment.
+    """Create a gym.vector.VectorEnv; kwargs are passed to the environment.
 
     Observations are flattened to (num_envs, D), unless they have three dimensions, as images do.
     An environment whose episode has ended resets in its next step, which ignores the action and
@@ -107,7 +107,8 @@ def make_envs(args, num_envs, **kwargs):
     obs_space = envs.single_observation_space
     if not isinstance(obs_space, gym.spaces.Box) or len(obs_space.shape) not in (1, 3):
         envs = gym.wrappers.vector.FlattenObservation(envs)
-    return gym.wrappers.vector.RecordEpisodeStatistics(envs, buffer_length=100)
+    # A key of its own: the environment's infos may have statistics under "episode" already.
+    return gym.wrappers.vector.RecordEpisodeStatistics(envs, buffer_length=100, stats_key="ppo")
 
 
 def layer_init(layer, std=2**0.5):
@@ -176,10 +177,10 @@ class Agent(nn.Module):
         self.register_buffer("action_high", high)
 
     def normalize(self, obs):
+        obs = obs.float()  # as in training, even where the environment returns float64
         if self.norm_obs:
-            # float32, as in training, even where the environment returns float64
-            obs = ((obs.float() - self.obs_rms.mean) / self.obs_rms.std).clamp(-10, 10)  # (17)
-        return obs.float()
+            obs = ((obs - self.obs_rms.mean) / self.obs_rms.std).clamp(-10, 10).float()  # (17)
+        return obs
 
     def value(self, obs):
         """V(s), (.., D) -> (..)"""
@@ -202,6 +203,7 @@ class Agent(nn.Module):
         actions = self.action_bias + self.action_scale * actions
         return actions.clamp(self.action_low, self.action_high)
 
+    @torch.no_grad()
     def forward(self, obs):
         """The greedy action, as passed to the environment; for evaluate and torch.onnx.export"""
         mean, log_std = self.policy(obs)
@@ -268,7 +270,6 @@ def ppo_loss(agent, args, *, obs, actions, logprobs, advantages, returns, values
     return loss, {name: x.detach() for name, x in metrics.items()}
 
 
-@torch.no_grad()
 def evaluate(agent, envs, seed, max_steps=30_000):
     """Returns of the greedy policy, (num_envs,); closes envs.
 
@@ -298,8 +299,8 @@ def load_checkpoint(path):
 
 def main(args):
     """Train, save and evaluate. args.resume restores the state, not the flags (see the end)."""
-    # A program that calls main may pass NumPy numbers, which torch.load refuses (weights_only).
-    # Through JSON they become plain numbers; NaN and infinity raise.
+    # JSON turns NumPy numbers, which torch.load(weights_only=True) refuses, into plain ones, and
+    # rejects NaN and infinity.
     args_json = json.dumps(vars(args), indent=2, default=np.generic.item, allow_nan=False)
     args = Args(**json.loads(args_json))
     T, N = args.num_steps, args.num_envs
@@ -315,9 +316,8 @@ def main(args):
     checkpoint = load_checkpoint(args.resume) if args.resume else {"global_step": 0}
     global_step = start_step = checkpoint["global_step"]
 
-    # Gymnasium seeds environment i with env_seed + i. With env_seed = args.seed, runs with seeds 1
-    # and 2 would share episodes, and a resumed run repeat its own. Hence it is random, but fixed by
-    # seed and step.
+    # Gymnasium seeds environment i with env_seed + i. Drawn from seed and step, env_seed keeps runs
+    # with seeds 1 and 2 from sharing episodes, and a resumed run from repeating its own.
     rng = np.random.default_rng([args.seed, global_step])
     seed, env_seed = rng.integers(2**31, size=2).tolist()
     random.seed(seed)  # this and np.random are for environments that draw from them
@@ -358,8 +358,8 @@ def main(args):
             name=run_dir.resolve().name,
             id=run_dir.resolve().name,
             resume="allow",
-            reinit="finish_previous",  # a run that an error left open
-            config=vars(args) if trains else None,  # an evaluation alone keeps it
+            reinit="finish_previous",  # closes a run that an error left open
+            config=vars(args) if trains else None,  # an evaluation keeps the stored one
             sync_tensorboard=True,
         )
     # Steps after the checkpoint are logged again; TensorBoard hides the old points.
@@ -369,7 +369,7 @@ def main(args):
     def save(name):
         writer.flush()  # so that the curves reach at least as far as the checkpoint
         state = {
-            "args": vars(args) | {"resume": None},  # so main(Args(**these)) starts a new run
+            "args": vars(args) | {"resume": None},  # main(Args(**these)) starts a new run
             "agent": agent.state_dict(),
             "optimizer": optimizer.state_dict(),
             "global_step": global_step,
@@ -409,7 +409,7 @@ def main(args):
                 obs[t] = torch.as_tensor(next_obs)
                 valid[t] = ~next_done  # (16), a step that only resets is not a sample
                 actions[t] = agent.sample(obs[t])
-                env_actions = agent.to_env(actions[t]).cpu().numpy()
+                env_actions = agent.to_env(actions[t]).cpu().numpy()  # π is of actions[t] itself
                 next_obs, rewards[t], terminated[t], truncated, _ = envs.step(env_actions)
                 dones[t] = next_done = terminated[t] | truncated
                 # (18), discounted sum of the rewards so far; a reset step sets it to 0
@@ -417,7 +417,7 @@ def main(args):
                 discounted_returns[t] = discounted_return
             obs[T] = torch.as_tensor(next_obs)
             B = int(valid.sum())
-            global_step += B
+            global_step += B  # steps that only reset do not count
             if not (obs.isfinite().all() and np.isfinite(rewards).all()):
                 raise ValueError(f"{args.env_id} returned a NaN or infinite observation or reward")
 

@@ -1,9 +1,10 @@
-"""What each part of ppo.py contributes: LunarLander-v3 without it, or with another choice.
+"""What each part of the scripts contributes: training without it, or with another choice.
 
-    python benchmarks/ablations.py [SEEDS]       two hours on two cores with ten seeds
+    python benchmarks/ablations.py LunarLander-v3 [SEEDS]    two hours on two cores with ten seeds
+    python benchmarks/ablations.py Hopper-v5 [SEEDS]         eight hours
 
-Results are in results/runs.csv as 'ablation NAME'. What they are compared with are the runs of
-lunarlander.sh, of the same seeds.
+Results are in results/runs.csv as 'ENVIRONMENT ablation NAME'. They are compared with the default
+settings on the same seeds, from lunarlander.sh and defaults.sh.
 """
 
 import os
@@ -32,35 +33,54 @@ ONE_STEP = "--update-epochs 1 --num-minibatches 1"
 
 # Name, flags, and for an edit either a patch or what is replaced in the script and by what
 ABLATIONS = [
-    ("no value clipping", "--no-clip-vloss"),
+    ("no clip", "--clip-coef 1e6 --no-clip-vloss"),
     ("no reward scaling", "--no-norm-reward"),
     ("no observation normalization", "--no-norm-obs"),
     ("no advantage normalization", "--no-norm-adv"),
-    ("advantages normalized over the batch", "--no-norm-adv", RETURNS, OVER_THE_BATCH),
+    ("truncation is termination", "", "~terminated[t] - values[t]", "~dones[t] - values[t]"),
     ("no annealing", "--no-anneal-lr"),
-    ("no gradient clipping", "--max-grad-norm 1e9"),
-    ("no entropy bonus", "--ent-coef 0"),
-    ("no clip", "--clip-coef 1e6 --no-clip-vloss"),
+    ("no value clipping", "--no-clip-vloss"),
+    ("λ = 1", "--gae-lambda 1"),
+    ("λ = 0", "--gae-lambda 0"),
     ("K = 1", "--update-epochs 1"),
     ("K = 10", "--update-epochs 10"),
-    ("λ = 0", "--gae-lambda 0"),
-    ("λ = 1", "--gae-lambda 1"),
-    ("initialization of PyTorch", "", "nn.init.orthogonal_(layer.weight, std)", "pass"),
-    ("last layer of the actor not small", "", "std=0.01", "std=1.0"),
-    ("truncation is termination", "", "~terminated[t] - values[t]", "~dones[t] - values[t]"),
-    ("reset steps are samples", "", "valid[t] = ~next_done", "valid[t] = True"),
-    ("tanh in the actor", "", "nn.ReLU()", "nn.Tanh()"),
-    ("shared hidden layers", "", CRITIC, SHARED),
-    ("wide network with LayerNorm", "", "network.patch"),
-    ("KL penalty instead of the clip", "", "penalty.patch"),
     ("policy gradient", ONE_STEP, SURROGATE, POLICY_GRADIENT),
     ("REINFORCE with a baseline", f"{ONE_STEP} --gae-lambda 1", SURROGATE, POLICY_GRADIENT),
+    ("tanh in the actor", "", "nn.ReLU()", "nn.Tanh()"),
+    ("initialization of PyTorch", "", "nn.init.orthogonal_(layer.weight, std)", "pass"),
+    ("last layer of the actor not small", "", "std=0.01", "std=1.0"),
+    ("no gradient clipping", "--max-grad-norm 1e9"),
+    ("advantages normalized over the batch", "--no-norm-adv", RETURNS, OVER_THE_BATCH),
+    ("reset steps are samples", "", "valid[t] = ~next_done", "valid[t] = True"),
+    ("shared hidden layers", "", CRITIC, SHARED),
 ]
+ENVIRONMENTS = {
+    "LunarLander-v3": {
+        "script": "ppo.py",
+        "steps": 500_000,
+        "ablations": [
+            *ABLATIONS,
+            ("no entropy bonus", "--ent-coef 0"),
+            ("wide network with LayerNorm", "", "network.patch"),
+            ("KL penalty instead of the clip", "", "penalty.patch"),
+        ],
+    },
+    "Hopper-v5": {
+        "script": "ppo_continuous.py",
+        "steps": 1_000_000,
+        "ablations": [
+            *ABLATIONS,
+            ("tanh-squashed normal distribution", "", "continuous_squashed.patch"),
+            ("Beta distribution", "", "continuous_beta.patch"),
+            ("σ depends on the state", "", "continuous_state_std.patch"),
+        ],
+    },
+}
 
 
 def write_copy(copy, edit):
-    """A copy of ppo.py with the edit: (), (patch,) or (old, new)."""
-    text = (HERE.parent / "ppo.py").read_text(encoding="utf-8")
+    """A copy of the script of the same name with the edit: (), (patch,) or (old, new)."""
+    text = (HERE.parent / copy.name).read_text(encoding="utf-8")
     if len(edit) == 2:
         old, new = edit
         assert old in text, old
@@ -72,13 +92,14 @@ def write_copy(copy, edit):
 
 
 def main():
-    seeds = sys.argv[1] if len(sys.argv) > 1 else "101-110"
-    code = f"edited {code_hash(HERE.parent / 'ppo.py')}"
-    for i, (name, flags, *edit) in enumerate(ABLATIONS):
-        copy = HERE / f"runs/scripts/ablation-{i}/ppo.py"
+    env_id, *seeds = sys.argv[1:]
+    script, steps, ablations = ENVIRONMENTS[env_id].values()
+    code = f"edited {code_hash(HERE.parent / script)}"
+    for i, (name, flags, *edit) in enumerate(ablations):
+        copy = HERE / f"runs/scripts/{env_id}-{i}/{script}"
         write_copy(copy, edit)
-        command = [sys.executable, HERE / "train.py", f"ablation {name}", seeds, code]
-        command += ["--env-id", "LunarLander-v3", "--total-timesteps", 500_000]
+        command = [sys.executable, HERE / "train.py", f"{env_id} ablation {name}"]
+        command += [*(seeds or ["101-110"]), code, "--env-id", env_id, "--total-timesteps", steps]
         command += ["--eval-episodes", 100, *flags.split()]
         environment = os.environ | {"COMMAND": f"{sys.executable} {copy}"}
         subprocess.run([*map(str, command)], check=True, env=environment)

@@ -7,7 +7,9 @@ cd "$(dirname "$0")"
 for command in lunarlander rivals ratchet defaults variants; do
     bash $command.sh
 done
-python ablations.py "${SEEDS:-101-110}"
+for environment in LunarLander-v3 Hopper-v5; do
+    python ablations.py $environment "${SEEDS:-101-110}"
+done
 python speed.py
 python summarize.py
 python figures.py

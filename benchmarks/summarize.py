@@ -308,23 +308,32 @@ def tuning_flags(runs):
     return table("tuning_flags", ["environment", "flags", "greedy return, seed 1, 2, .."], lines)
 
 
-def ablations(runs):
+def ablation_table(runs, env_id, table_name):
     """Differences to the default settings, for the same seeds, the largest loss first."""
     lines = []
+    prefix = f"{env_id} ablation "
     for name, rows in runs.items():
-        if name.startswith("ablation ") and len(rows) > 1:
+        if name.startswith(prefix) and len(rows) > 1:
             seeds = [row["seed"] for row in rows]
-            base = [row for row in runs[LANDER] if row["seed"] in seeds]
-            pairs = [(mean_returns(x, seeds) for x in (name, LANDER))]
+            base = [row for row in runs[env_id] if row["seed"] in seeds]
+            pairs = [(mean_returns(x, seeds) for x in (name, env_id))]
             pairs += [(column(x, "greedy_return") for x in (rows, base))]
             found = [difference(*pair) for pair in pairs]
-            lines.append([found[0][0], name.removeprefix("ablation "), len(rows), *found])
+            lines.append([found[0][0], name.removeprefix(prefix), len(rows), *found])
     cells = [
         [name, seeds, *("{:+.1f} [{:+.1f}, {:+.1f}]".format(*x) for x in found)]
         for _, name, seeds, *found in sorted(lines, key=lambda line: line[0])
     ]
     header = ["change", "seeds", "return over the run", "greedy return"]
-    return table("ablations", header, cells)
+    return table(table_name, header, cells)
+
+
+def ablations(runs):
+    return ablation_table(runs, LANDER, "ablations")
+
+
+def ablations_hopper(runs):
+    return ablation_table(runs, "Hopper-v5", "ablations_hopper")
 
 
 def variants(runs):
@@ -379,6 +388,7 @@ BLOCKS = [
     tuning,
     tuning_flags,
     ablations,
+    ablations_hopper,
     variants,
     speed,
 ]

@@ -53,10 +53,10 @@ def code_hash(path):
 SCRIPTS = {name: code_hash(HERE.parent / name) for name in ("ppo.py", "ppo_continuous.py")}
 # Earlier code that gives the same numbers as the present one, bit for bit; same.sh shows it
 SAME = {
-    "9d21e39b5b2b": "fe18c3f1d79c cf862569bef2 3a1d648dee60 f6d380caf5c0 ad6bdd381b35 b69cc09ec888 "
-    "f3ecd81f5a3c",
-    "705145f6d549": "731019d84dfe 9386764dc7ee 712a75385fe3 6991f3e87ef2 c136cef17f9c fadc6afeffc0 "
-    "a7cee235ff00",
+    "d62b8991bc00": "9d21e39b5b2b fe18c3f1d79c cf862569bef2 3a1d648dee60 f6d380caf5c0 "
+    "ad6bdd381b35 b69cc09ec888 f3ecd81f5a3c",
+    "6ce8ac7b2b03": "705145f6d549 731019d84dfe 9386764dc7ee 712a75385fe3 6991f3e87ef2 "
+    "c136cef17f9c fadc6afeffc0 a7cee235ff00",
 }
 SAME = {earlier: present for present, codes in SAME.items() for earlier in codes.split()}
 

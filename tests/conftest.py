@@ -45,8 +45,8 @@ def pytest_configure(config):
 
 
 def original_of(path):
-    """Which of the two scripts an edited copy began as, by its first line."""
-    return "ppo_continuous" if "continuous" in path.read_text().partition("\n")[0] else "ppo"
+    """Which of the two scripts an edited copy began as."""
+    return "ppo_continuous" if "def to_env" in path.read_text() else "ppo"
 
 
 def pytest_collection_modifyitems(config, items):
@@ -66,8 +66,10 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(params=["ppo", "ppo_continuous"])
 def script(request):
-    """Each of the two scripts, or the edited copy."""
+    """Each of the two scripts, or the edited copy, which may import modules beside it."""
     edited = os.environ.get("PPO_SCRIPT")
+    if edited:
+        request.getfixturevalue("monkeypatch").syspath_prepend(Path(edited).parent)
     return load(request.param, edited and Path(edited))
 
 

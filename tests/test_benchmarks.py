@@ -85,16 +85,17 @@ def test_results_of_other_code_are_refused(monkeypatch):
             check_code([{"code": code}])
 
 
-def test_every_ablation_edits_the_script(monkeypatch, tmp_path):
+def test_every_ablation_edits_its_script(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import ablations
 
-    copies = []
-    for _, _, *edit in ablations.ABLATIONS:
-        ablations.write_copy(tmp_path / "ppo.py", edit)
-        copies.append((tmp_path / "ppo.py").read_text())
-        compile(copies[-1], str(edit), "exec")
-        assert (copies[-1] != copies[0]) == bool(edit)  # the first one has flags alone
+    for environment in ablations.ENVIRONMENTS.values():
+        original = (ROOT / environment["script"]).read_text()
+        copy = tmp_path / environment["script"]
+        for name, _, *edit in environment["ablations"]:
+            ablations.write_copy(copy, edit)
+            compile(copy.read_text(), name, "exec")
+            assert (copy.read_text() != original) == bool(edit)
 
 
 def test_the_figure_of_the_clip_is_drawn_from_the_scripts_loss(monkeypatch):

@@ -600,3 +600,4 @@ def test_calling_the_agent_gives_the_greedy_action_of_the_environment(script):
             agent.actor[-1].bias[-1] = bias  # Pendulum's torque lies in [-2, 2]
             expected = bias > 0 if script.__name__ == "ppo" else [min(2 * bias, 2.0)]
             assert agent(torch.randn(4, agent.actor[0].in_features)).tolist() == [expected] * 4
+    assert not agent(torch.zeros(agent.actor[0].in_features)).requires_grad  # so .numpy() works

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import envs as small
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -158,6 +159,14 @@ def test_action_mask_needs_a_mask(tmp_path, train):
     module = load("ppo", patched("action_mask", "ppo", tmp_path))
     with pytest.raises(KeyError, match="action_mask"):
         train(module, env_id="CartPole-v1", **SHORT)
+
+
+def test_cnn_refuses_images_with_the_channels_first(tmp_path, train, monkeypatch):
+    module = load("ppo", patched("cnn", "ppo", tmp_path))
+    images = gym.spaces.Box(0, 255, (2, 4, 4), np.uint8)
+    monkeypatch.setattr(small.Pixels, "observation_space", images)
+    with pytest.raises(AssertionError, match="H, W, C"):
+        train(module, env_id="envs:Pixels-v0", **SHORT)
 
 
 def test_multidiscrete_has_the_densities_of_independent_choices(tmp_path):

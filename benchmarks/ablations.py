@@ -1,7 +1,7 @@
 """What each part of the scripts contributes: training without it, or with another choice.
 
-    python benchmarks/ablations.py LunarLander-v3 [SEEDS]    two hours on two cores with ten seeds
-    python benchmarks/ablations.py Hopper-v5 [SEEDS]         eight hours
+    python benchmarks/ablations.py LunarLander-v3 [SEEDS]    2 to 4 hours: two cores, ten seeds
+    python benchmarks/ablations.py Hopper-v5 [SEEDS]         7 to 17 hours
 
 Results are in results/runs.csv as 'ENVIRONMENT ablation NAME'. They are compared with the default
 settings on the same seeds, from lunarlander.sh and defaults.sh.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that benchmarks/README.md shows, about a day on two cores. It can be interrupted:
+# Everything that benchmarks/README.md shows, one to two days on two cores. It can be interrupted:
 # what has finished is in results/ and is not run again. Needs requirements.txt of this folder, Python
 # 3.10 for CleanRL, and git.
 set -euo pipefail

@@ -1,6 +1,7 @@
 """What each part of the scripts contributes: training without it, or with another choice.
 
     python benchmarks/ablations.py LunarLander-v3 [SEEDS]    2 to 4 hours: two cores, ten seeds
+    python benchmarks/ablations.py MountainCar-v0 [SEEDS]    10 minutes
     python benchmarks/ablations.py Hopper-v5 [SEEDS]         7 to 17 hours
 
 Results are in results/runs.csv as 'ENVIRONMENT ablation NAME'. They are compared with the default
@@ -32,6 +33,7 @@ SHARED = """        last = layer_init(nn.Linear(64, 1), std=1.0)
 ONE_STEP = "--update-epochs 1 --num-minibatches 1"
 
 # Name, flags, and for an edit either a patch or what is replaced in the script and by what
+RELU_CRITIC = ("ReLU in the critic", "", "nn.Tanh()", "nn.ReLU()")
 ABLATIONS = [
     ("no clip", "--clip-coef 1e6 --no-clip-vloss"),
     ("no reward scaling", "--no-norm-reward"),
@@ -47,6 +49,7 @@ ABLATIONS = [
     ("policy gradient", ONE_STEP, SURROGATE, POLICY_GRADIENT),
     ("REINFORCE with a baseline", f"{ONE_STEP} --gae-lambda 1", SURROGATE, POLICY_GRADIENT),
     ("tanh in the actor", "", "nn.ReLU()", "nn.Tanh()"),
+    RELU_CRITIC,
     ("initialization of PyTorch", "", "nn.init.orthogonal_(layer.weight, std)", "pass"),
     ("last layer of the actor not small", "", "std=0.01", "std=1.0"),
     ("no gradient clipping", "--max-grad-norm 1e9"),
@@ -65,6 +68,7 @@ ENVIRONMENTS = {
             ("KL penalty instead of the clip", "", "penalty.patch"),
         ],
     },
+    "MountainCar-v0": {"script": "ppo.py", "steps": 500_000, "ablations": [RELU_CRITIC]},
     "Hopper-v5": {
         "script": "ppo_continuous.py",
         "steps": 1_000_000,

@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 for command in lunarlander rivals ratchet defaults variants; do
     bash $command.sh
 done
-for environment in LunarLander-v3 Hopper-v5; do
+for environment in LunarLander-v3 MountainCar-v0 Hopper-v5; do
     python ablations.py $environment "${SEEDS:-101-110}"
 done
 python speed.py

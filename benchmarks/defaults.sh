@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The environments of environments.csv with the default settings, and some with other flags as well;
-# greedy evaluation over 100 episodes. Seven hours on two cores with ten seeds; SEEDS=101-103 for fewer.
+# greedy evaluation over 100 episodes. Nine hours on two cores with ten seeds; SEEDS=101-103 for fewer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 while IFS=, read -r name env_id script steps flags; do

@@ -32,8 +32,8 @@ ROWS = {
 }
 
 
-def save(figure, name, about=""):
-    text = f"{about}code {code_hash(HERE.parent / 'ppo.py')}"
+def save(figure, name, about="", script="ppo.py"):
+    text = f"{about}code {code_hash(HERE.parent / script)}"
     figure.text(1, 0, text, ha="right", va="top", size=9, color=GRAY)
     figure.savefig(
         HERE / "results" / name, dpi=200, bbox_inches="tight", metadata={"Software": None}
@@ -169,7 +169,7 @@ def draw_toy(name, title, reward, steps):
 def draw_toys():
     draw_toy(
         "single_state.png",
-        "One state, rewards 0 and 1: the clip bounds each update",
+        "One state, rewards 0 and 1: the clip limits each update",
         lambda actions: actions[:, 0],
         steps=1,
     )
@@ -280,7 +280,7 @@ def draw_return_and_kl(epochs):
             points, middle, *_ = band(curves["step"], curves[column], steps)
             side.plot(points, middle, style, color=color, label=label)
     axis.set(xlabel="steps", ylabel="return (solid)")
-    axis.set_title("20 epochs: without the clip the KL is about 100 times larger", size=11)
+    axis.set_title("20 epochs: without the clip the KL is 100 to 170 times larger", size=11)
     axis.set_xticks([0, 250_000, 500_000], ["0", "250k", "500k"])
     right.set(yscale="log", ylabel="approximate KL (dashed)")
     axis.legend(frameon=False, labelcolor="linecolor", handlelength=0, loc="center right")
@@ -288,11 +288,11 @@ def draw_return_and_kl(epochs):
     save(figure, "return_and_kl.png", f"LunarLander-v3, K = {epochs}, IQM over {seeds} seeds; ")
 
 
-def draw_ablations():
-    """Forest plot of the table of ablations: differences to the default settings."""
-    rows = read_csv(HERE / "results/tables/ablations.csv")[::-1]
+def draw_ablations(table, title, run, script):
+    """Forest plot of a table of ablations: differences to the default settings."""
+    rows = read_csv(HERE / f"results/tables/{table}.csv")[::-1]
     figure, axes = plt.subplots(
-        1, 2, figsize=(8.4, 0.6 + 0.24 * len(rows)), sharey=True, layout="constrained"
+        1, 2, figsize=(8.4, 0.9 + 0.24 * len(rows)), sharey=True, layout="constrained"
     )
     for axis, column in zip(axes, ("return over the run", "greedy return"), strict=True):
         for y, row in enumerate(rows):
@@ -303,11 +303,9 @@ def draw_ablations():
         axis.axvline(0, color="black", lw=0.8)
         axis.set_title(f"{column}, difference", size=10)
     axes[0].set_yticks(range(len(rows)), [row["change"] for row in rows])
-    figure.suptitle(
-        "λ = 0, no clip or another objective, raw advantages and K = 1 slow learning most", size=11
-    )
+    figure.suptitle(title, size=11)
     seeds = "/".join(sorted({row["seeds"] for row in rows}))
-    save(figure, "ablations.png", f"LunarLander-v3, 500k steps, {seeds} seeds, 95% interval; ")
+    save(figure, f"{table}.png", f"{run}, {seeds} seeds, 95% interval; ", script)
 
 
 if __name__ == "__main__":
@@ -321,4 +319,16 @@ if __name__ == "__main__":
             draw_ratchet(epochs)
     draw_return_and_kl(epochs=20)
     if (HERE / "results/tables/ablations.csv").exists():
-        draw_ablations()
+        draw_ablations(
+            "ablations",
+            "λ = 0, no clip or another objective, raw advantages and K = 1 slow learning most",
+            "LunarLander-v3, 500k steps",
+            "ppo.py",
+        )
+    if (HERE / "results/tables/ablations_hopper.csv").exists():
+        draw_ablations(
+            "ablations_hopper",
+            "No clip and no reward scaling cost most",
+            "Hopper-v5, 1M steps",
+            "ppo_continuous.py",
+        )

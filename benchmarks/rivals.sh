@@ -18,3 +18,4 @@ train "$rivals sbx zoo" "SBX, zoo's setting" "sbx-rl 0.28.0"
 train "$rivals sb3 zoo" "SB3, zoo's setting" "stable-baselines3 2.9.2"
 train "$rivals sb3 default" "SB3, its defaults" "stable-baselines3 2.9.2"
 train "$rivals sb3 zoo" "SB3, zoo's setting, rendered" "stable-baselines3 2.9.2" --render-mode rgb_array
+python benchmarks/summarize.py

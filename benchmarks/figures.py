@@ -321,7 +321,7 @@ if __name__ == "__main__":
     if (HERE / "results/tables/ablations.csv").exists():
         draw_ablations(
             "ablations",
-            "λ = 0, no clip or another objective, raw advantages and K = 1 slow learning most",
+            "λ = 0, one gradient step, no clip, raw advantages and K = 1 slow learning most",
             "LunarLander-v3, 500k steps",
             "ppo.py",
         )

@@ -150,7 +150,7 @@ class Agent(nn.Module):
         self.obs_rms = RunningMeanStd(D)
         self.return_rms = RunningMeanStd()  # of discounted returns (18); here so that it is saved
         # ReLU is several times faster than tanh, and the actor runs at every step. The critic does
-        # not; with ReLU in it, MountainCar-v0 is never solved.
+        # not; with ReLU in it, ppo.py never solved MountainCar-v0.
         self.actor = nn.Sequential(
             layer_init(nn.Linear(D, 64)),
             nn.ReLU(),
@@ -298,7 +298,7 @@ def main(args):
     checkpoint = load_checkpoint(args.resume) if args.resume else {"global_step": 0}
     global_step = start_step = checkpoint["global_step"]
 
-    # Gymnasium mostly seeds environment i with env_seed + i. Drawn from seed and step, env_seed
+    # Usually environment i is seeded with env_seed + i. Drawn from seed and step, env_seed
     # keeps runs with seeds 1 and 2 from sharing episodes, and a resumed run from repeating its own.
     rng = np.random.default_rng([args.seed, global_step])
     seed, env_seed = rng.integers(2**31, size=2).tolist()

@@ -55,7 +55,7 @@ def test_a_benchmark_trains_only_what_has_not_finished(tmp_path):
 
 
 def test_the_numbers_of_the_pages_are_those_of_the_present_scripts(monkeypatch):
-    """Every number of a generated block stands in a table of results/, every table is made of runs
+    """Every number of a marked block stands in a table of results/, every table is made of runs
     in results/runs.csv, and every run is one of the scripts as they are."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     from train import RUNS, SAME, SCRIPTS, check_code, read_csv

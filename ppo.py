@@ -150,7 +150,7 @@ class Agent(nn.Module):
         self.obs_rms = RunningMeanStd(D)
         self.return_rms = RunningMeanStd()  # of discounted returns (18); here so that it is saved
         # ReLU is several times faster than tanh, and the actor runs at every step. The critic does
-        # not; with ReLU in it, ppo.py never solved MountainCar-v0.
+        # not; with ReLU in it, MountainCar-v0 was never solved.
         self.actor = nn.Sequential(
             layer_init(nn.Linear(D, 64)),
             nn.ReLU(),
